@@ -1,0 +1,36 @@
+# `make run` and `make test` need only Python 3.11, make and a package index: both make their own virtual environment first.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test clean
+
+help:
+	@echo "make run    train on Poisson with SIP and Adam side by side (about three minutes); goes on where it stopped"
+	@echo "make test   lint, formatting and all tests"
+	@echo "make clean  remove the virtual environment, caches and builds; runs/ stays"
+
+run: $(INSTALLED)
+	$(VENV)/bin/python applications/poisson.py --methods sip adam --steps 60 --output runs/poisson --resume
+
+test: $(INSTALLED)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/python -m pytest
+
+# Installed editable, so that a change in keras_sip/ needs no new installation.
+$(INSTALLED): requirements.txt setup.py
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+		echo "Expected Python 3.11. Received $$("$(PYTHON)" --version 2>/dev/null || echo none) ($(PYTHON))." \
+			"Install Python 3.11, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Installing TensorFlow and the other pinned packages into $(VENV): a few minutes, once."
+	@"$(PYTHON)" -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,101 @@
+"""The command line that all applications share."""
+
+import argparse
+import pathlib
+
+from keras_sip.errors import check_positive_int, three_part
+
+# Options that a resumed run may change: they add to the results or only show them.
+FREE_ON_RESUME = ("methods", "steps", "seeds", "output", "resume", "evaluate_every", "quiet")
+
+
+def parse_options(experiment, argv=None):
+    """The checked options of a run of `experiment`; ends the program with a message where they are wrong."""
+    parser = _parser(experiment)
+    options = parser.parse_args(argv)
+    try:
+        for name in ("steps", "batch"):
+            check_positive_int(f"--{name}", getattr(options, name))
+        for seed in options.seeds:
+            check_positive_int("--seeds", seed, minimum=0)
+        if options.evaluate_every is not None:
+            check_positive_int("--evaluate-every", options.evaluate_every)
+        _check_methods(options.methods, experiment.variants)
+        options.resolution = _resolution(options.resolution, len(experiment.resolution))
+    except ValueError as error:
+        parser.error(str(error))
+    # In the order given, each once.
+    options.methods = list(dict.fromkeys(options.methods))
+    options.seeds = list(dict.fromkeys(options.seeds))
+    return options
+
+
+def _parser(experiment):
+    width = max(map(len, experiment.variants))
+    methods = "\n".join(f"  {name:{width}}  {variant.about}" for name, variant in experiment.variants.items())
+    parser = argparse.ArgumentParser(
+        prog=f"{experiment.name}.py",
+        description=experiment.description,
+        epilog=f"methods:\n{methods}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--methods",
+        nargs="+",
+        metavar="NAME",
+        default=list(experiment.default_methods),
+        help=f"methods to compare, listed below (default: {' '.join(experiment.default_methods)})",
+    )
+    add("--steps", type=int, default=experiment.steps, help="training steps of each method (default: %(default)s)")
+    add("--batch", type=int, default=experiment.batch, help="examples in a training batch (default: %(default)s)")
+    add(
+        "--resolution",
+        type=int,
+        nargs="+",
+        metavar="CELLS",
+        default=list(experiment.resolution),
+        help=f"cells along each axis, or one number for all (default: {' '.join(map(str, experiment.resolution))})",
+    )
+    add("--seeds", type=int, nargs="+", default=[0], help="one run of each method for each seed (default: 0)")
+    add(
+        "--output",
+        type=pathlib.Path,
+        default=pathlib.Path("runs") / experiment.name,
+        metavar="FOLDER",
+        help="where everything is written (default: %(default)s)",
+    )
+    add("--resume", action="store_true", help="go on with the run in the output folder, or start it")
+    add(
+        "--evaluate-every",
+        type=int,
+        metavar="STEPS",
+        help="measure the evaluation set every so many steps (default: some eight times a decade)",
+    )
+    add("--quiet", action="store_true", help="no progress while training")
+    if experiment.add_options is not None:
+        experiment.add_options(parser)
+    return parser
+
+
+def _check_methods(names, variants):
+    unknown = [name for name in names if name not in variants]
+    if unknown:
+        raise ValueError(
+            three_part(
+                f"`--methods` from {', '.join(variants)}",
+                ", ".join(map(repr, unknown)),
+                "Choose from the listed names, separated by spaces.",
+            )
+        )
+
+
+def _resolution(sizes, dimensions):
+    if len(sizes) not in (1, dimensions):
+        raise ValueError(
+            three_part(
+                f"`--resolution` with 1 or {dimensions} numbers", " ".join(map(str, sizes)), "Give one for each axis."
+            )
+        )
+    sizes = [check_positive_int("--resolution", size) for size in sizes]
+    return sizes * dimensions if len(sizes) == 1 else sizes

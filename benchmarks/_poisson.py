@@ -1,0 +1,118 @@
+"""What the training-step benchmark measures: a model of each method on Poisson's equation, and the parts of a step."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+import keras_sip
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Poisson's equation with the paper's U-Net.
+
+    Args:
+        resolution: Cells along each of the two axes.
+        batch: Examples in a batch.
+        levels: Resolutions of the U-Net.
+        cg_steps: Conjugate-gradient steps of Gauss-Newton.
+    """
+
+    resolution: int = 64
+    batch: int = 128
+    levels: int = 4
+    cg_steps: int = 60
+
+    def simulator(self):
+        return keras_sip.Poisson((self.resolution, self.resolution))
+
+    def network(self, simulator):
+        return keras_sip.UNet(simulator.y_shape, simulator.x_shape[-1], levels=self.levels, seed=0)
+
+    def model(self, method, **options):
+        """The model of a method in `METHODS`, compiled with Adam and `options`."""
+        simulator = self.simulator()
+        return METHODS[method](self, self.network(simulator), simulator, options)
+
+    def data(self):
+        return keras_sip.dataset(self.simulator(), self.batch, seed=0)
+
+    def fixed_batch(self):
+        return next(iter(self.data()))
+
+
+def keras_regression(problem, network, simulator, options):
+    """The floor: the same network on (y, x) with nothing of this package around it."""
+    network.compile("adam", "mse", **options)
+    return network
+
+
+def sip_model(method, solver=None):
+    """The builder of a `SIPModel`; `solver` is `problem -> InverseSolver`."""
+
+    def build(problem, network, simulator, options):
+        model = keras_sip.SIPModel(network, simulator, solver(problem) if solver else None, method)
+        model.compile("adam", **options)
+        return model
+
+    return build
+
+
+METHODS = {
+    "keras": keras_regression,
+    "supervised": sip_model("supervised"),
+    "adjoint": sip_model("adjoint"),
+    "sip": sip_model("sip", lambda problem: keras_sip.AnalyticInverse()),
+    "gauss_newton": sip_model("sip", lambda problem: keras_sip.GaussNewton(cg_steps=problem.cg_steps)),
+}
+
+
+class Part(NamedTuple):
+    """A piece of a training step: `function(*arguments)`."""
+
+    function: Callable
+    arguments: tuple
+
+
+def parts(problem):
+    """{name: Part} of the training steps; each can be compiled alone, with XLA or without."""
+    # Not compiled inside: whether to use XLA is what is measured.
+    sip = problem.model("sip", jit_compile=False)
+    newton = problem.model("gauss_newton", jit_compile=False)
+    simulator = sip.simulator
+    y_target, x_true = problem.fixed_batch()
+    z = tf.zeros_like(x_true)
+    y = simulator.forward(z)
+    weight = tf.fill([problem.batch], 1.0 / problem.batch)
+
+    def data(step):
+        return simulator.sample(problem.batch, tf.stack([tf.constant(0, tf.int64), step]))
+
+    def network(y_target, update, weight):
+        with tf.GradientTape() as tape:
+            z, penalties = sip.predict_scaled(y_target, training=True)
+        sip.apply_update(tape, z, penalties, update, weight)
+        return z
+
+    def physics(z):
+        return sip.simulate_scaled(z, None)
+
+    def physics_gradient(z, cotangent):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            y = sip.simulate_scaled(z, None)
+        return y, tape.gradient(y, z, output_gradients=cotangent)
+
+    def solver_of(model):
+        return lambda z, y_target, y: model.solve_scaled(z, y_target, None, y).update
+
+    return {
+        "data": Part(data, (tf.constant(0, tf.int64),)),
+        "network": Part(network, (y_target, x_true, weight)),
+        "physics": Part(physics, (z,)),
+        "physics + adjoint": Part(physics_gradient, (z, y - y_target)),
+        "solver sip": Part(solver_of(sip), (z, y_target, y)),
+        "solver gauss_newton": Part(solver_of(newton), (z, y_target, y)),
+    }

@@ -1,0 +1,55 @@
+"""The one form of every error message: what was expected, what was received, what to do."""
+
+import numpy as np
+
+
+def three_part(expected, received, remedy):
+    """The text of an error: what was expected, what was received, and what to do about it."""
+    return f"Expected {expected}.\nReceived {received}.\n{remedy}"
+
+
+def check_positive_int(name, value, *, minimum=1):
+    """`value` as an int of at least `minimum`; `ValueError` otherwise."""
+    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_integer or value < minimum:
+        raise ValueError(
+            three_part(
+                f"`{name}` to be an integer of at least {minimum}",
+                f"{name}={value!r} ({type(value).__name__})",
+                f"Give `{name}` a whole number such as {max(minimum, 1)}.",
+            )
+        )
+    return int(value)
+
+
+def check_number(name, value, *, minimum=0.0, exclusive=False, maximum=None):
+    """`value` as a finite float in the stated range; `ValueError` otherwise."""
+    bound = f"{'above' if exclusive else 'at least'} {minimum:g}" + (f" and at most {maximum:g}" if maximum else "")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = float("nan")
+    too_small = number <= minimum if exclusive else number < minimum
+    too_large = maximum is not None and number > maximum
+    if isinstance(value, bool) or not np.isfinite(number) or too_small or too_large:
+        raise ValueError(
+            three_part(
+                f"`{name}` to be a finite number {bound}",
+                f"{name}={value!r} ({type(value).__name__})",
+                f"Give `{name}` a number {bound}.",
+            )
+        )
+    return number
+
+
+def check_choice(name, value, allowed):
+    """`value` if it is one of `allowed`; otherwise a `ValueError` that lists them."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(
+            three_part(
+                f"`{name}` to be one of {', '.join(map(repr, allowed))}",
+                f"{name}={value!r} ({type(value).__name__})",
+                f"Choose one of the listed values for `{name}`.",
+            )
+        )
+    return value

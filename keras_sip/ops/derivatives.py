@@ -1,0 +1,94 @@
+"""Derivatives of batched functions, whose examples are independent of each other.
+
+Throughout, f maps `[B, *x]` to `[B, *y]` so that y_i depends on x_i alone (it may close over constants `[B, ...]`), and
+J is the Jacobian of each example, y_size x x_size, never formed unless asked for. Everything works eagerly, in graphs,
+under XLA and in while loops, also where f itself holds loops, FFTs, gathers or custom gradients.
+"""
+
+import tensorflow as tf
+
+ZERO = tf.UnconnectedGradients.ZERO
+
+
+def jvp(f, x, v):
+    """(f(x), J v): the directional derivative along v `[B, *x]`, forward mode.
+
+    Costs about two evaluations of f and keeps no intermediate results. For many directions at one x use `linearize`.
+    """
+    x = tf.convert_to_tensor(x)
+    with tf.autodiff.ForwardAccumulator(x, tf.convert_to_tensor(v, x.dtype)) as accumulator:
+        y = f(x)
+    return y, accumulator.jvp(y, unconnected_gradients=ZERO)
+
+
+def vjp(f, x, w):
+    """(f(x), J^T w) for w `[B, *y]`, reverse mode. Costs two to three evaluations of f and keeps its intermediates."""
+    x = tf.convert_to_tensor(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = f(x)
+    return y, tape.gradient(y, x, output_gradients=w, unconnected_gradients=ZERO)
+
+
+def linearize(f, x):
+    """(f(x), v -> J v, w -> J^T w): f evaluated once, the products as often as you like.
+
+    A product costs one to two evaluations of f, which is not evaluated again: its intermediate results are kept as long
+    as the two functions are. They may be called inside a while loop whose outside linearised f.
+
+    J v is the derivative with respect to w of the linear map w -> J^T w ("double-vjp trick"), which reuses the
+    intermediates where forward accumulation would compute f anew in each product.
+    """
+    x = tf.convert_to_tensor(x)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        y = f(x)
+    with tf.GradientTape(persistent=True) as tape_of_transpose:
+        any_w = tf.zeros_like(y)
+        tape_of_transpose.watch(any_w)
+        transposed = tape.gradient(y, x, output_gradients=any_w, unconnected_gradients=ZERO)
+
+    def product(v):
+        return tape_of_transpose.gradient(transposed, any_w, output_gradients=v, unconnected_gradients=ZERO)
+
+    def transposed_product(w):
+        return tape.gradient(y, x, output_gradients=w, unconnected_gradients=ZERO)
+
+    return y, product, transposed_product
+
+
+def gradient(objective, x):
+    """(L, dL/dx) of an objective `[B, *x]` to `[B]`: `[B]` and `[B, *x]`. Costs two to three evaluations of it."""
+    # Without w the tape takes ones: the derivative of the sum over the batch, which is that of each example.
+    return vjp(objective, x, None)
+
+
+def jacobian(f, x):
+    """The Jacobian of each example, dense: `[B, y_size, x_size]`, x and y flattened row by row.
+
+    Costs one evaluation of f and min(x_size, y_size) products, unrolled: for small x or y. (Measured as fast as
+    repeating the examples along the batch, which would break functions that close over constants of each example.)
+    """
+    x = tf.convert_to_tensor(x)
+    y, product, transposed_product = linearize(f, x)
+    x_size, y_size = x.shape[1:].num_elements(), y.shape[1:].num_elements()
+    if y_size <= x_size:
+        rows = [tf.reshape(transposed_product(unit), [-1, x_size]) for unit in _units(y)]
+        return tf.stack(rows, axis=1)
+    columns = [tf.reshape(product(unit), [-1, y_size]) for unit in _units(x)]
+    return tf.stack(columns, axis=2)
+
+
+def hessian(objective, x):
+    """The Hessian of an objective `[B, *x]` to `[B]` in each example, dense: `[B, n, n]` with n = x_size.
+
+    Costs one gradient and n products with its transposed Jacobian, unrolled: for small x. Symmetric to rounding.
+    """
+    return jacobian(lambda x: gradient(objective, x)[1], x)
+
+
+def _units(like):
+    """The unit vectors of one example's entries, each as a tensor like `like` `[B, ...]`, the same in all examples."""
+    size = like.shape[1:].num_elements()
+    for row in tf.unstack(tf.eye(size, dtype=like.dtype)):
+        yield tf.zeros_like(like) + tf.reshape(row, like.shape[1:])

@@ -1,0 +1,164 @@
+"""Levenberg-Marquardt without matrices: Gauss-Newton that damps itself, example by example."""
+
+import dataclasses
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_sip.errors import check_number, check_positive_int
+from keras_sip.ops import batched
+from keras_sip.ops.conjugate_gradient import cgls
+from keras_sip.solvers.base import InverseSolver, Status, Step
+from keras_sip.solvers.gauss_newton import check_least_squares
+from keras_sip.solvers.problem import half_square
+
+# A decrease below this many roundings of the objective cannot be seen, and is none.
+ROUNDINGS = 8
+
+
+class _State(NamedTuple):
+    damping: tf.Tensor
+    scaling: tf.Tensor
+    has_descended: tf.Tensor
+
+
+class _Trial(NamedTuple):
+    """The search for an acceptable damping, per example."""
+
+    update: tf.Tensor
+    damping: tf.Tensor
+    growth: tf.Tensor
+    accepted: tf.Tensor
+    # The decrease predicted for the first, least damped try.
+    possible: tf.Tensor
+
+
+@keras.saving.register_keras_serializable(package="keras_sip")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LevenbergMarquardt(InverseSolver):
+    """(J^T J + lambda D) dx = -J^T r, D = diag(J^T J) (Marquardt scaling), by conjugate gradients.
+
+    A step is taken only if it lowers its example's objective; otherwise lambda grows and the example tries again. The
+    gain ratio (actual over predicted decrease) sets lambda for the next step. Where all tries of the first step fail,
+    the status says REJECTED and the update falls back to a bounded step downhill; where those of a later one fail,
+    the example has come as far as its precision allows, and keeps what it has.
+
+    D is exact where y has at most `probes` components, and an unbiased estimate from that many random projections of J
+    elsewhere; both transform as D does under a scaling of x.
+
+    Scale law: any diagonal scaling of x; any unit of y.
+
+    Source: Marquardt 1963; Moré 1978 (D never decreases); damping by the gain ratio after Nielsen 1999, Eq. 2.4.
+
+    Args:
+        damping: lambda at the first try.
+        max_tries: Dampings tried in one step.
+        cg_steps, cg_tolerance: As in `GaussNewton`.
+        probes: Random projections that estimate D.
+    """
+
+    on_failure: str = "gradient"
+    damping: float = 1e-3
+    max_tries: int = 8
+    cg_steps: int = 20
+    cg_tolerance: float = 1e-3
+    probes: int = 8
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_number("damping", self.damping, exclusive=True)
+        check_number("cg_tolerance", self.cg_tolerance)
+        for name in ("max_tries", "cg_steps", "probes"):
+            check_positive_int(name, getattr(self, name))
+
+    def check(self, simulator):
+        super().check(simulator)
+        check_least_squares(simulator, self)
+
+    def init(self, problem, x):
+        damping = tf.fill(tf.shape(x)[:1], tf.constant(self.damping, x.dtype))
+        return _State(damping, tf.zeros_like(x), tf.zeros_like(damping, tf.bool))
+
+    def step(self, problem, x, state):
+        residual, jvp, vjp = problem.linearize(x)
+        objective = half_square(residual)
+        scaling = tf.maximum(state.scaling, self._column_norms(x, residual, vjp))
+        trial = self._search(problem, x, residual, jvp, vjp, scaling, state.damping)
+        slope = batched.max_abs(vjp(residual))
+        stuck = ~(tf.math.is_finite(slope) & (slope > 0)) & (objective > 0)
+        invisible = ~trial.accepted & (trial.possible <= ROUNDINGS * np.finfo(x.dtype.as_numpy_dtype).eps * objective)
+        done = invisible | (trial.possible <= self.tolerance**2 * objective) | (~trial.accepted & state.has_descended)
+        failure = tf.where(trial.accepted, 0, int(Status.REJECTED))
+        failure = tf.where(stuck & (slope == 0), int(Status.BREAKDOWN), failure)
+        failure = tf.where(tf.math.is_finite(slope), failure, int(Status.NON_FINITE))
+        return Step(
+            update=trial.update,
+            objective=objective,
+            converged=done & ~stuck,
+            failure=failure,
+            state=_State(trial.damping, scaling, tf.ones_like(state.has_descended)),
+        )
+
+    def _search(self, problem, x, residual, jvp, vjp, scaling, damping):
+        """Raise the damping of each example until its step lowers its objective."""
+        unscale = 1.0 / tf.where(scaling > 0, scaling, tf.ones_like(scaling))
+        objective = half_square(residual)
+
+        def attempt(trial):
+            solution = cgls(
+                lambda v: jvp(unscale * v),
+                lambda w: unscale * vjp(w),
+                residual,
+                damping=trial.damping,
+                max_steps=self.cg_steps,
+                tolerance=self.cg_tolerance,
+            ).solution
+            update = unscale * solution
+            # |r|^2 - |r + J dx|^2 for a CG iterate; the difference itself would drown in rounding.
+            predicted = half_square(jvp(update)) + 2 * trial.damping * half_square(solution)
+            gain = (objective - problem.objective(x + update)) / predicted
+            good = (gain > 0) & (predicted > 0) & batched.all_finite(update)
+            newly = good & ~trial.accepted
+            # A damping below the first one is left at once: a history of good steps must not use up the tries.
+            raised = tf.maximum(trial.damping, tf.cast(self.damping, gain.dtype)) * trial.growth
+            relaxed = trial.damping * tf.maximum(tf.cast(1 / 3, gain.dtype), 1 - (2 * gain - 1) ** 3)
+            return _Trial(
+                update=batched.where_example(newly, update, trial.update),
+                damping=tf.where(trial.accepted, trial.damping, tf.where(newly, relaxed, raised)),
+                growth=tf.where(good, trial.growth, 2 * trial.growth),
+                accepted=trial.accepted | newly,
+                possible=tf.where(trial.possible < 0, predicted, trial.possible),
+            )
+
+        start = _Trial(
+            update=tf.zeros_like(x),
+            damping=damping,
+            growth=tf.fill(tf.shape(damping), tf.constant(2, damping.dtype)),
+            # A bad or a vanishing residual cannot be lowered; to search for it would keep the others waiting.
+            accepted=~tf.math.is_finite(objective) | (objective == 0),
+            possible=-tf.ones_like(damping),
+        )
+        return tf.while_loop(
+            lambda trial: ~tf.reduce_all(trial.accepted),
+            lambda trial: (attempt(trial),),
+            (start,),
+            maximum_iterations=self.max_tries,
+        )[0]
+
+    def _column_norms(self, x, residual, vjp):
+        """sqrt(diag(J^T J)): the norms of the columns of J, from J^T w with w e_i or of random signs."""
+        components = residual.shape[1:].num_elements()
+        if components <= self.probes:
+            probes = np.eye(components).reshape(components, 1, *residual.shape[1:])
+        else:
+            # The same signs for every example and call: an example's result depends on nothing else.
+            signs = np.random.default_rng(17).choice([-1.0, 1.0], (self.probes, 1, *residual.shape[1:]))
+            probes = signs / np.sqrt(self.probes)
+        count, probes = len(probes), tf.constant(probes, residual.dtype)
+
+        def add(index, total):
+            return index + 1, total + tf.square(vjp(tf.zeros_like(residual) + probes[index]))
+
+        return tf.sqrt(tf.while_loop(lambda index, total: index < count, add, (0, tf.zeros_like(x)))[1])

@@ -1,0 +1,88 @@
+"""The inverse problem that a solver sees: one batch, with residuals measured in units of their own size."""
+
+import tensorflow as tf
+
+from keras_sip.ops import batched, derivatives
+
+
+class InverseProblem:
+    """Find x with P(x) = y_target, for every example of a batch.
+
+    Residual and objective are divided by m and m^2, m `[B]` the largest magnitude of the example's residual where the
+    solver starts (sqrt |L| there, where L is no half sum of squares), so that nothing over- or underflows in float32
+    for observations in units of 1e-25 to 1e25. Solutions, and the updates of scale-invariant solvers, do not depend
+    on m.
+
+    Args:
+        simulator: The process P.
+        y_target: The observation, `[B, *y_shape]`.
+        context: What is known of each example, or None.
+        scale: m `[B]`; None is 1. `scaled_at(x)` measures it.
+    """
+
+    def __init__(self, simulator, y_target, context=None, scale=None):
+        self.simulator, self.y_target, self.context = simulator, y_target, context
+        self.scale = tf.ones(tf.shape(y_target)[:1], y_target.dtype) if scale is None else scale
+
+    def scaled_at(self, x, y=None):
+        """The same problem in units of its residual at x; y = P(x) where it is known already."""
+        y = self.simulator.forward(x, self.context) if y is None else y
+        if self.simulator.is_least_squares:
+            scale = batched.safe_scale(self.simulator.residual(y, self.y_target, self.context))
+        else:
+            scale = tf.sqrt(batched.safe_scale(self.simulator.objective(y, self.y_target, self.context)))
+        return InverseProblem(self.simulator, self.y_target, self.context, scale)
+
+    def residual(self, x):
+        """r / m `[B, ...]` at x."""
+        return self._scaled(self._raw_residual(x))
+
+    def objective(self, x):
+        """L / m^2 `[B]` at x."""
+        if self.simulator.is_least_squares:
+            return half_square(self.residual(x))
+        y = self.simulator.forward(x, self.context)
+        return self.simulator.objective(y, self.y_target, self.context) / tf.square(self.scale)
+
+    def linearize(self, x):
+        """(r / m, jvp, vjp) at x: the residual and products with its Jacobian J / m and with the transpose."""
+        residual, jvp, vjp = derivatives.linearize(self.residual, x)
+        # Derivatives of FFTs forget sizes that loops must know.
+        return (
+            residual,
+            lambda v: tf.ensure_shape(jvp(v), residual.shape),
+            lambda w: tf.ensure_shape(vjp(w), x.shape),
+        )
+
+    def gradient(self, x):
+        """(L / m^2, its gradient) at x."""
+        if self.simulator.is_least_squares:
+            residual, _, vjp = self.linearize(x)
+            return half_square(residual), vjp(residual)
+        return derivatives.gradient(self.objective, x)
+
+    def physical_gradient(self, x, factor):
+        """(L / m^2, factor * dL/dx) at x, where L itself is in physical units.
+
+        The factor enters before the transposed Jacobian: factor * r * J survives in float32 where r * J underflows.
+        """
+        if not self.simulator.is_least_squares:
+            scaled, gradient = self.gradient(x)
+            return scaled, batched.expand(factor * tf.square(self.scale), gradient) * gradient
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            residual = self._raw_residual(x)
+        gradient = tape.gradient(residual, x, output_gradients=factor * residual, unconnected_gradients="zero")
+        return half_square(self._scaled(residual)), tf.ensure_shape(gradient, x.shape)
+
+    def _raw_residual(self, x):
+        return self.simulator.residual(self.simulator.forward(x, self.context), self.y_target, self.context)
+
+    def _scaled(self, residual):
+        # A product: XLA would make (r / m) / m, a part of J^T r / m^2, into r / (m m): 0 or inf in float32.
+        return residual * batched.expand(1.0 / self.scale, residual)
+
+
+def half_square(residual):
+    """1/2 sum r^2 per example `[B]`."""
+    return 0.5 * tf.reduce_sum(tf.square(residual), axis=list(range(1, residual.shape.rank)))

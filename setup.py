@@ -1,0 +1,36 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+# Read as text: importing keras_sip would need TensorFlow, which is not there yet when pip builds the package.
+version = re.search(r'^__version__ = "(.+)"$', (ROOT / "keras_sip" / "__init__.py").read_text(), re.MULTILINE)[1]
+
+plots = ["matplotlib>=3.9,<4"]
+# ruff is held to one minor version because its formatting changes between them.
+test = ["pytest>=9,<10", "hypothesis>=6.170,<7", "ruff>=0.17,<0.18"]
+
+setup(
+    name="keras_sip",
+    version=version,
+    description="Train neural networks through physics simulators with scale-invariant inverse solvers, in Keras 3",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="The keras_sip authors",
+    license="MIT",
+    packages=find_packages(include=["keras_sip*"]),
+    python_requires=">=3.11,<3.12",
+    install_requires=[
+        "tensorflow>=2.21,<2.22",
+        "keras>=3.15,<4",
+        "tensorflow-probability>=0.25,<0.26",
+        # TensorFlow Probability imports it but does not require it.
+        "tf-keras>=2.21,<2.22",
+        "numpy>=2.0,<3",
+        "scipy>=1.14,<2",
+        "tensorboard>=2.20,<3",
+    ],
+    extras_require={"plots": plots, "test": plots + test},
+)

@@ -1,0 +1,57 @@
+"""A tiny experiment on the shared runner."""
+
+import dataclasses
+import pathlib
+
+import keras
+
+import keras_sip
+from _records import Metrics
+from _runner import Experiment, Variant, main
+
+
+def _adam(options):
+    return keras.optimizers.Adam(1e-2)
+
+
+TINY = Experiment(
+    name="tiny",
+    title="Tiny",
+    description="Poisson on 8 x 8 cells with the smallest U-Net, batch norm included.",
+    simulator=lambda options: keras_sip.Poisson(tuple(options.resolution)),
+    network=lambda simulator, seed: keras_sip.UNet(simulator.y_shape, 1, levels=1, filters=2, seed=seed),
+    variants={
+        "sip": Variant(
+            label="SIP",
+            about="with the known inverse",
+            method="sip",
+            solver=lambda options: keras_sip.AnalyticInverse(),
+            optimizer=_adam,
+        ),
+        "adam": Variant(label="Adam", about="end to end", method="adjoint", optimizer=_adam),
+    },
+    steps=12,
+    batch=3,
+    resolution=(8, 8),
+    batch_reduction="sum",
+    evaluation_examples=8,
+    table_steps=(10,),
+)
+
+
+@dataclasses.dataclass
+class FinishedRun:
+    path: pathlib.Path
+    exit_code: int
+    printed: str
+    metrics: Metrics
+
+
+def run(*arguments, experiment=TINY):
+    """`main` with the words of a command line; returns the exit code."""
+    return main(experiment, [str(word) for word in arguments])
+
+
+def files(folder):
+    """{path: bytes} of all files in a folder."""
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -1,0 +1,175 @@
+"""The registry of simulators and solvers that the property tests run over."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_sip
+
+
+@keras.saving.register_keras_serializable(package="keras_sip_tests")
+def tanh_process(x):
+    return tf.tanh(x)
+
+
+@keras.saving.register_keras_serializable(package="keras_sip_tests")
+def exponential_process(x):
+    return tf.exp(x)
+
+
+@keras.saving.register_keras_serializable(package="keras_sip_tests")
+def tiny_tanh_process(x):
+    """tanh in a unit in which numbers are near 1e-21, as the strain of a gravitational wave is."""
+    return 1e-21 * tf.tanh(x)
+
+
+@keras.saving.register_keras_serializable(package="keras_sip_tests")
+def curved_process(x):
+    """Smooth, nonlinear, three unknowns seen by four sensors; its Jacobian has full rank everywhere near 0."""
+    mixed = tf.linalg.matmul(x, tf.constant(MIXING, x.dtype))
+    return mixed + 0.1 * tf.sin(mixed)
+
+
+MIXING = np.array([[1.0, 0.5, -0.3, 0.2], [0.2, 2.0, 0.4, -0.5], [-0.4, 0.3, 1.5, 0.8]])
+
+
+@keras.saving.register_keras_serializable(package="keras_sip_tests")
+class MaskedSensors(keras_sip.Simulator):
+    """A simulator with a context: only some sensors work, and which is known."""
+
+    x_shape, y_shape, dtype = (3,), (4,), "float64"
+
+    def forward(self, x, context=None):
+        return context["mask"] * curved_process(x)
+
+    def sample(self, batch_size, seed):
+        x_seed, mask_seed = tf.unstack(tf.random.split(seed))
+        x = tf.random.stateless_normal((batch_size, 3), x_seed, dtype=tf.float64)
+        mask = tf.cast(tf.random.stateless_uniform((batch_size, 4), mask_seed) > 0.2, tf.float64)
+        context = {"mask": mask}
+        return {"x": x, "y": self.forward(x, context), "context": context}
+
+
+@keras.saving.register_keras_serializable(package="keras_sip_tests")
+class Directions(keras_sip.Simulator):
+    """Angles as observations, whose objective sum(1 - cos(y - y*)) is no half sum of squares."""
+
+    x_shape, y_shape, dtype = (3,), (4,), "float64"
+
+    def forward(self, x, context=None):
+        return curved_process(x)
+
+    def objective(self, y, y_target, context=None):
+        return tf.reduce_sum(1 - tf.cos(y - y_target), axis=1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """A simulator with a start and a target for every example, and solvers that serve it."""
+
+    name: str
+    simulator: Any
+    points: Callable  # (seed) -> (x0, x_true), NumPy [B, *x_shape]
+    context: Any = None
+
+    def start_and_target(self, seed=0):
+        x0, x_true = (tf.constant(value, self.simulator.dtype) for value in self.points(seed))
+        return x0, self.simulator.forward(x_true, self.context), x_true
+
+    def shapes(self):
+        return self.simulator.x_shape, self.simulator.y_shape
+
+    def known(self, examples=slice(None)):
+        """(context,) of some examples, () where there is no context: the last argument of the compiled functions."""
+        return tuple({name: entry[examples] for name, entry in part.items()} for part in (self.context,) if part)
+
+    def compiled(self, function, *specs, jit_compile=False):
+        """`function(*fields, context=None)`, compiled for batches of any size; `specs` say which fields are x or y."""
+        shapes = {"x": self.simulator.x_shape, "y": self.simulator.y_shape}
+        fields = [tf.TensorSpec((None, *shapes[name]), self.simulator.dtype) for name in specs]
+        context = tf.nest.map_structure(
+            lambda entry: tf.TensorSpec((None, *entry.shape[1:]), entry.dtype), self.known()
+        )
+        # Without autograph tracing is quicker; the package has no Python branches on tensors.
+        signature = (*fields, *context)
+        return tf.function(function, input_signature=signature, jit_compile=jit_compile, autograph=False)
+
+    def __repr__(self):
+        return self.name
+
+
+def _normal_pair(*shape, spread=0.3, unit=1.0):
+    def points(seed):
+        generator = np.random.default_rng(seed)
+        x_true = generator.standard_normal(shape)
+        return unit * (x_true + spread * generator.standard_normal(shape)), unit * x_true
+
+    return points
+
+
+def _mask(batch):
+    mask = np.ones((batch, 4))
+    mask[::2, 1] = 0.0
+    return {"mask": tf.constant(mask)}
+
+
+BATCH = 4
+CURVED = keras_sip.from_function(curved_process, 3, dtype="float64")
+PROBLEMS = [
+    Problem("poisson_float32", keras_sip.Poisson((6, 4)), _normal_pair(BATCH, 6, 4, 1)),
+    Problem("poisson_float64", keras_sip.Poisson((4, 5), dtype="float64"), _normal_pair(BATCH, 4, 5, 1)),
+    Problem(
+        "poisson_periodic",
+        keras_sip.Poisson((4, 5), boundary="periodic", dtype="float64"),
+        _normal_pair(BATCH, 4, 5, 1),
+    ),
+    Problem("poisson_1d", keras_sip.Poisson(9, spacing=0.5, dtype="float64"), _normal_pair(BATCH, 9, 1)),
+    Problem("tanh", keras_sip.from_function(tanh_process, 2, dtype="float64"), _normal_pair(BATCH, 2)),
+    Problem("tanh_times_1e-21", keras_sip.from_function(tiny_tanh_process, 2), _normal_pair(BATCH, 2)),
+    Problem("curved", CURVED, _normal_pair(BATCH, 3)),
+    Problem(
+        "curved_nondimensional",
+        keras_sip.Nondimensional(CURVED, x_scale=[0.1, 1.0, 10.0]),
+        _normal_pair(BATCH, 3, unit=1 / np.array([0.1, 1.0, 10.0])),
+    ),
+    Problem("masked_sensors", MaskedSensors(), _normal_pair(BATCH, 3), _mask(BATCH)),
+    Problem("directions", Directions(), _normal_pair(BATCH, 3)),
+]
+SOLVERS = [
+    keras_sip.AnalyticInverse(),
+    keras_sip.GradientDescent(step_size=0.1, max_steps=3),
+    keras_sip.GaussNewton(cg_steps=60, cg_tolerance=1e-9),
+    keras_sip.LevenbergMarquardt(max_steps=2, cg_steps=12),
+]
+
+
+def problem(name):
+    return next(entry for entry in PROBLEMS if entry.name == name)
+
+
+def serves(solver, problem):
+    """Whether the simulator has what the solver needs."""
+    try:
+        solver.check(problem.simulator)
+    except TypeError:
+        return False
+    return True
+
+
+PAIRS = [(solver, problem) for solver in SOLVERS for problem in PROBLEMS if serves(solver, problem)]
+PAIR_IDS = [f"{type(s).__name__}-{s.max_steps}-{p.name}" for s, p in PAIRS]
+
+
+@functools.cache
+def compiled_solve(solver, problem, *, jit_compile=False):
+    """`solve(x0, y_target, *problem.known()) -> SolverResult`, traced once for the whole session."""
+
+    def solve(x0, y_target, context=None):
+        return solver.solve(problem.simulator, x0, y_target, context, evaluate_result=True)
+
+    return problem.compiled(solve, "x", "y", jit_compile=jit_compile)

@@ -1,0 +1,212 @@
+"""What becomes of an example that the solver cannot help, for every `on_failure`."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_sip
+import problems
+from keras_sip import Status
+
+FALLBACKS = ["zero", "gradient", "keep_best", "raise"]
+CURVED = problems.problem("curved")
+POISSON = problems.problem("poisson_float64")
+SOLVERS = [
+    (keras_sip.AnalyticInverse(), POISSON),
+    (keras_sip.GradientDescent(step_size=0.1, max_steps=2), CURVED),
+    (keras_sip.GaussNewton(), CURVED),
+    (keras_sip.LevenbergMarquardt(), CURVED),
+]
+over_solvers = pytest.mark.parametrize("solver, problem", SOLVERS, ids=[type(s).__name__ for s, _ in SOLVERS])
+
+
+@pytest.mark.parametrize("spoiled", ["x0", "y_target"])
+@pytest.mark.parametrize("on_failure", FALLBACKS)
+@over_solvers
+def test_other_examples_are_bit_identical_whatever_the_fallback(solver, problem, on_failure, spoiled):
+    solver = solver.with_options(on_failure=on_failure)
+    x0, y_target, _ = problem.start_and_target()
+    inputs = {"x0": x0.numpy(), "y_target": y_target.numpy()}
+    inputs[spoiled][2].flat[-1] = np.inf
+    solve = problems.compiled_solve(solver, problem)
+    expected, received = solve(x0, y_target), solve(**inputs)
+    others = [0, 1, 3]
+    for field in ("update", "x", "y", "status", "num_steps", "objective"):
+        assert np.array_equal(getattr(received, field).numpy()[others], getattr(expected, field).numpy()[others]), field
+    assert received.status[2] == Status.NON_FINITE
+    assert np.all(received.update[2] == 0)  # there is no direction downhill either
+
+
+def explode(x):
+    return tf.exp(10 * x)
+
+
+# Far below its target, the linear model of e^(10 x) asks for a step to where that overflows.
+EXPLODING = keras_sip.from_function(explode, 1, x_scale=0.1)
+EXPLODING_X0 = np.array([[-1.0], [0.1], [-1.2]], "float32")
+EXPLODING_Y = np.exp(10 * np.array([[0.1], [0.12], [0.1]], "float32"))
+
+
+def solve_exploding(**options):
+    solver = keras_sip.GaussNewton(**{"max_steps": 2, **options})
+    return solver.solve(EXPLODING, EXPLODING_X0, EXPLODING_Y, evaluate_result=True)
+
+
+def objective_at(x):
+    return EXPLODING.objective(EXPLODING(x), EXPLODING_Y).numpy()
+
+
+def test_failure_is_reported_with_its_reason():
+    result = solve_exploding()
+    assert result.status.numpy().tolist() == [Status.NON_FINITE, Status.MAX_STEPS, Status.NON_FINITE]
+    assert result.failed.numpy().tolist() == [True, False, True]
+    assert "not finite" in Status(int(result.status[0])).message
+
+
+def test_every_status_says_what_to_do():
+    assert all(len(status.message.split()) >= 5 and status.message.endswith(".") for status in Status)
+
+
+def test_zero_leaves_a_failed_example_where_it_was():
+    result = solve_exploding(on_failure="zero")
+    assert np.array_equal(result.x.numpy()[[0, 2]], EXPLODING_X0[[0, 2]])
+    assert np.all(result.update[1] != 0)
+
+
+def test_gradient_takes_a_bounded_step_downhill():
+    result = solve_exploding(on_failure="gradient")
+    # The Cauchy step is the one that overflowed; one x_scale is the bound.
+    assert result.update.numpy()[[0, 2], 0] == pytest.approx([0.1, 0.1])
+    assert np.all(result.objective < objective_at(EXPLODING_X0))
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_gradient_fallback_does_not_depend_on_the_unit_of_x(scale):
+    """A Levenberg-Marquardt that may not try again takes the Cauchy step in units of x_scale."""
+    stretched = keras_sip.from_function(lambda x: tf.exp(x / scale), 2, dtype="float64", x_scale=[scale, scale])
+    solver = keras_sip.LevenbergMarquardt(max_tries=1, on_failure="gradient")
+    x0 = np.array([[-9.0, -8.0]])
+    result = solver.solve(stretched, scale * x0, np.exp([[1.0, 2.0]]))
+    assert result.status.numpy().tolist() == [Status.REJECTED]
+    # The Cauchy step would be of length exp(8); the bound is a root mean square of one x_scale.
+    assert np.linalg.norm(result.update) / scale == pytest.approx(np.sqrt(2), rel=1e-9)
+
+
+def test_gradient_fallback_is_the_cauchy_step_where_that_is_shorter():
+    from_start = tf.constant([[0.3, -0.2]], "float64")
+    matrix = np.array([[3.0, 1.0], [0.5, 2.0]])
+    linear = keras_sip.from_function(lambda x: tf.linalg.matvec(tf.constant(matrix), x), 2, dtype="float64")
+    y_target = tf.zeros((1, 2), "float64")
+    refusing = Refusing(on_failure="gradient")
+    residual = matrix @ from_start.numpy()[0]
+    gradient = matrix.T @ residual
+    expected = -gradient * (gradient @ gradient) / np.sum((matrix @ gradient) ** 2)
+    assert refusing.solve(linear, from_start, y_target).update.numpy()[0] == pytest.approx(expected, rel=1e-12)
+
+
+class Refusing(keras_sip.GradientDescent):
+    """A solver that gives up at once."""
+
+    def step(self, problem, x, state):
+        step = super().step(problem, x, state)
+        return step._replace(failure=tf.fill(tf.shape(x)[:1], int(Status.BREAKDOWN)))
+
+
+def test_keep_best_is_never_worse_than_the_start():
+    result = solve_exploding(on_failure="keep_best", max_steps=5)
+    assert np.all(result.objective.numpy() <= objective_at(EXPLODING_X0))
+    # Without it the same steps end worse where they are finite, which is no failure in training.
+    x0, y_target = np.array([[-0.2, -0.2]]), np.ones((1, 2))
+    milder = keras_sip.from_function(explode, 2, dtype="float64")
+    start = milder.objective(milder(x0), y_target)[0]
+    worse = keras_sip.GaussNewton().solve(milder, x0, y_target, evaluate_result=True)
+    kept = keras_sip.GaussNewton(on_failure="keep_best").solve(milder, x0, y_target, evaluate_result=True)
+    assert worse.objective[0] > start
+    assert kept.objective[0] == start
+    assert kept.status[0] == worse.status[0] == Status.MAX_STEPS
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        keras_sip.GradientDescent(step_size=2.0, max_steps=4),
+        keras_sip.GaussNewton(max_steps=4),
+        keras_sip.LevenbergMarquardt(max_steps=4),
+    ],
+    ids=lambda solver: type(solver).__name__,
+)
+def test_keep_best_is_never_worse_from_starts_all_over_the_place(solver):
+    simulator = keras_sip.from_function(lambda x: tf.sin(3 * x) + tf.exp(x), 2, dtype="float64")
+    generator = np.random.default_rng(0)
+    x0, y_target = generator.uniform(-4, 4, (200, 2)), simulator(generator.uniform(-4, 4, (200, 2)))
+    start = simulator.objective(simulator(x0), y_target)
+    kept = solver.with_options(on_failure="keep_best").solve(simulator, x0, y_target, evaluate_result=True)
+    assert np.all(kept.objective <= start)
+    assert np.mean(kept.objective < start) > 0.3
+
+
+def test_keep_best_returns_the_best_point_on_the_way():
+    """Gradient descent with too long a step along a narrow valley first falls, then climbs."""
+    valley = keras_sip.from_function(lambda x: x * tf.constant([1.0, 10.0], "float64"), 2, dtype="float64")
+    x0, y_target = np.array([[10.0, 1e-3]]), np.zeros((1, 2))
+
+    def objectives(on_failure, steps):
+        solver = keras_sip.GradientDescent(step_size=0.03, max_steps=steps, on_failure=on_failure)
+        return [
+            float(solver.with_options(max_steps=n).solve(valley, x0, y_target, evaluate_result=True).objective[0])
+            for n in range(1, steps + 1)
+        ]
+
+    plain = objectives("zero", 14)
+    assert np.argmin(plain) not in (0, 13)
+    assert objectives("keep_best", 14)[-1] == min(plain)
+
+
+def test_analytic_inverse_keeps_the_start_where_the_inverse_is_worse():
+    simulator = keras_sip.from_function(tf.sinh, 2, dtype="float64", inverse=lambda y_target, x_near: y_target + x_near)
+    x0, y_target = np.array([[1.0, 1.0], [0.0, 0.0]]), np.sinh([[1.0, 1.1], [0.1, 0.1]])
+    result = keras_sip.AnalyticInverse(on_failure="keep_best").solve(simulator, x0, y_target)
+    assert np.array_equal(result.update[0], [0.0, 0.0])
+    assert np.array_equal(result.update[1], y_target[1])
+
+
+def test_raise_names_the_examples_in_eager_execution():
+    with pytest.raises(keras_sip.SolverError) as caught:
+        solve_exploding(on_failure="raise")
+    message = str(caught.value)
+    assert "2 failed of 3: examples [0, 2], status NON_FINITE" in message
+    assert Status.NON_FINITE.message in message
+
+
+def test_raise_leaves_it_to_the_status_in_a_graph():
+    solver = keras_sip.GaussNewton(max_steps=2, on_failure="raise")
+    result = tf.function(solver.solve, autograph=False)(EXPLODING, tf.constant(EXPLODING_X0), tf.constant(EXPLODING_Y))
+    assert result.failed.numpy().tolist() == [True, False, True]
+    assert np.all(result.update.numpy()[[0, 2]] == 0)
+
+
+@pytest.mark.parametrize("solver", [keras_sip.GaussNewton(), keras_sip.LevenbergMarquardt()], ids=["gn", "lm"])
+def test_flat_start_is_a_breakdown(solver):
+    simulator = keras_sip.from_function(tf.tanh, 2, dtype="float64")
+    # tanh(50) is 1 and its derivative 0, to the last bit; the other example is well.
+    result = solver.solve(simulator, np.array([[50.0, 50.0], [0.1, 0.2]]), np.array([[0.0, 0.5], [0.15, 0.2]]))
+    assert result.status.numpy().tolist() == [Status.BREAKDOWN, Status.MAX_STEPS]
+    assert np.all(result.update[0] == 0)
+    assert np.all(result.update[1] != 0)
+
+
+@pytest.mark.parametrize("solver", [keras_sip.GaussNewton(), keras_sip.LevenbergMarquardt()], ids=["gn", "lm"])
+def test_infinite_derivative_is_not_finite(solver):
+    simulator = keras_sip.from_function(tf.sqrt, 2, dtype="float64")
+    result = solver.solve(simulator, np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([[1.0, 1.0], [1.5, 2.0]]))
+    assert result.status.numpy().tolist() == [Status.NON_FINITE, Status.MAX_STEPS]
+    assert np.all(np.isfinite(result.update))
+
+
+@pytest.mark.parametrize("solver", problems.SOLVERS[1:], ids=lambda solver: type(solver).__name__)
+def test_start_at_the_solution_is_converged(solver):
+    x0, _, _ = CURVED.start_and_target()
+    result = problems.compiled_solve(solver, CURVED)(x0, CURVED.simulator.forward(x0))
+    assert np.all(result.status == Status.CONVERGED)
+    assert np.all(result.num_steps == 0)
+    assert np.all(result.update == 0)
