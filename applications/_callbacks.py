@@ -24,10 +24,12 @@ class Recorder(keras.callbacks.Callback):
         first_step: Steps already done.
         evaluation: Dataset of the evaluation examples.
         schedule: Steps to evaluate after.
+        error_parts: {name: `(x, x_ref) -> [B]`}, measured with the evaluation set.
     """
 
-    def __init__(self, metrics, method, seed, first_step, evaluation, schedule):
+    def __init__(self, metrics, method, seed, first_step, evaluation, schedule, error_parts=None):
         super().__init__()
+        self._error_parts = error_parts or {}
         self.metrics, self.method, self.seed = metrics, method, seed
         self.step = self._first_step = first_step
         self._evaluation, self._schedule = evaluation, schedule
@@ -36,13 +38,15 @@ class Recorder(keras.callbacks.Callback):
         self._train_seconds = earlier[-1]["train_seconds"] if earlier else 0.0
         self._compile_seconds = earlier[-1]["compile_seconds"] if earlier else 0.0
         self._seconds_before = self._train_seconds
+        # The first execution compiles and is left out of the rate.
+        self._timed_from = first_step
         self.row = None
 
     @property
     def steps_per_second(self):
-        """Rate since the start of this program; 0 before the second step."""
+        """Rate since the start of this program; 0 before the second execution."""
         seconds = self._train_seconds - self._seconds_before
-        return (self.step - self._first_step - 1) / seconds if seconds > 0 else 0.0
+        return (self.step - self._timed_from) / seconds if seconds > 0 else 0.0
 
     def on_train_begin(self, logs=None):
         if self.step == 0:
@@ -57,6 +61,7 @@ class Recorder(keras.callbacks.Callback):
         previous, self.step = self.step, self._first_step + batch + 1
         if previous == self._first_step:
             self._compile_seconds += seconds
+            self._timed_from = self.step
         else:
             self._train_seconds += seconds
         self.model.reset_metrics()
@@ -77,7 +82,14 @@ class Recorder(keras.callbacks.Callback):
             return {}
         measured = self.model.evaluate(self._evaluation, verbose=0, return_dict=True)
         self.model.reset_metrics()
-        return {"x_error": measured["x_error"], "loss": measured["loss"]}
+        return {"x_error": measured["x_error"], "loss": measured["loss"], **self._measure_parts()}
+
+    def _measure_parts(self):
+        if not self._error_parts:
+            return {}
+        x_ref = tf.concat([x for _, x in self._evaluation], 0)
+        x = tf.constant(self.model.predict(self._evaluation.map(lambda observation, _: observation), verbose=0))
+        return {name: float(tf.reduce_mean(part(x, x_ref))) for name, part in self._error_parts.items()}
 
     def _write(self, **values):
         seconds = {"train_seconds": self._train_seconds, "compile_seconds": self._compile_seconds}

@@ -43,10 +43,15 @@ class Experiment:
         variants: The methods by their name on the command line.
         default_methods: Those compared unless `--methods` says otherwise.
         reference: The variant to which the others' errors are related.
-        steps, batch, resolution: Defaults of the options of these names; the length of `resolution` is the dimension.
+        steps, batch, resolution: Defaults of the options of these names; the length of `resolution` is the dimension,
+            and a system without a grid has `resolution=()` and no such option.
+        steps_per_execution: Training steps in one compiled execution, as in Keras: small networks need many. Numbers of
+            training batches are then means over an execution, and steps are evaluated at the end of theirs.
         batch_reduction, input_scale, x_scale: As in `SIPModel`.
         evaluation_examples: Size of the fixed evaluation set.
         table_steps: Iterations that the table shows, and that are always evaluated.
+        error_parts: {name: `(simulator, x, x_ref) -> [B]`}, more errors to measure on the evaluation set; each gets a
+            column of metrics.csv.
         add_options: `parser -> None`, adds the experiment's own options. They are taken to change results.
         reconstructions: `(y_target, x_true, predictions) -> Figure`; None draws no such figure.
     """
@@ -62,11 +67,13 @@ class Experiment:
     steps: int = 60
     batch: int = 128
     resolution: tuple[int, ...] = (64, 64)
+    steps_per_execution: int = 1
     batch_reduction: str = "mean"
     input_scale: float | None = None
     x_scale: float | None = None
     evaluation_examples: int = 256
     table_steps: tuple[int, ...] = (10, 20, 60, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
+    error_parts: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     add_options: Callable | None = None
     reconstructions: Callable | None = report.reconstructions
 
@@ -84,12 +91,13 @@ class Experiment:
             x_scale=self.x_scale,
             name=method,
         )
-        model.compile(variant.optimizer(options))
+        model.compile(variant.optimizer(options), steps_per_execution=min(self.steps_per_execution, options.steps))
         return model
 
     def heading(self, options):
         """What a run is, for tables and figures."""
-        return f"{self.title}, {' x '.join(map(str, options.resolution))} cells, batch {options.batch}"
+        cells = f"{' x '.join(map(str, options.resolution))} cells, " if self.resolution else ""
+        return f"{self.title}, {cells}batch {options.batch}"
 
     def evaluation_schedule(self, options):
         """The steps after which the evaluation set is measured: the table's, the last, and those between.

@@ -21,7 +21,8 @@ def parse_options(experiment, argv=None):
         if options.evaluate_every is not None:
             check_positive_int("--evaluate-every", options.evaluate_every)
         _check_methods(options.methods, experiment.variants)
-        options.resolution = _resolution(options.resolution, len(experiment.resolution))
+        if experiment.resolution:
+            options.resolution = _resolution(options.resolution, len(experiment.resolution))
     except ValueError as error:
         parser.error(str(error))
     # In the order given, each once.
@@ -49,14 +50,15 @@ def _parser(experiment):
     )
     add("--steps", type=int, default=experiment.steps, help="training steps of each method (default: %(default)s)")
     add("--batch", type=int, default=experiment.batch, help="examples in a training batch (default: %(default)s)")
-    add(
-        "--resolution",
-        type=int,
-        nargs="+",
-        metavar="CELLS",
-        default=list(experiment.resolution),
-        help=f"cells along each axis, or one number for all (default: {' '.join(map(str, experiment.resolution))})",
-    )
+    if experiment.resolution:
+        add(
+            "--resolution",
+            type=int,
+            nargs="+",
+            metavar="CELLS",
+            default=list(experiment.resolution),
+            help=f"cells along each axis, or one number for all (default: {' '.join(map(str, experiment.resolution))})",
+        )
     add("--seeds", type=int, nargs="+", default=[0], help="one run of each method for each seed (default: 0)")
     add(
         "--output",

@@ -28,7 +28,7 @@ MEASURED = (
     "train_seconds",  # in training steps so far, without those in compile_seconds and without evaluation
     "compile_seconds",  # in the first step after each start, which compiles
 )
-COLUMNS = ("method", "seed", "step", *MEASURED)
+RUN = ("method", "seed", "step")
 PACKAGES = (keras_sip, tensorflow, keras, numpy, scipy)
 
 
@@ -44,12 +44,13 @@ class RunFolder:
         arguments: The run's arguments as JSON can hold them.
         free: Names of the arguments that may differ from those of the run that is resumed.
         resume: Go on with the run that is there.
+        error_parts: Names of the experiment's own errors in x, columns of metrics.csv.
 
     Raises:
         RunFolderError: Another run is there. Nothing has been touched.
     """
 
-    def __init__(self, path, arguments, *, free=(), resume=False):
+    def __init__(self, path, arguments, *, free=(), resume=False, error_parts=()):
         self.path = pathlib.Path(path)
         earlier = self._check(arguments, free, resume)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,7 @@ class RunFolder:
         self.failures = {}
         self._description = {"arguments": arguments, "versions": _versions(), "machine": _machine()}
         self._write_description()
-        self.metrics = Metrics(self.path / "metrics.csv")
+        self.metrics = Metrics(self.path / "metrics.csv", error_parts)
 
     @contextlib.contextmanager
     def recording_failure(self, name):
@@ -150,21 +151,26 @@ class RunFolder:
 class Metrics:
     """The rows of `metrics.csv`, in memory and on disk; each is written and flushed as it comes.
 
-    A row is a dict of `COLUMNS`; numbers are floats of nine digits, which hold a float32 exactly, and None where a
-    column was not measured at that step.
+    A row is a dict of the columns in `RUN`, then `MEASURED`, then the experiment's own; numbers are floats of nine
+    digits, which hold a float32 exactly, and None where a column was not measured at that step.
+
+    Args:
+        path: The file; what it holds already is read.
+        error_parts: Names of further columns.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, error_parts=()):
         self.path = path
+        self.measured = (*MEASURED, *error_parts)
         self.rows = self._read() if path.exists() else []
         self._rewrite()
 
     def append(self, method, seed, step, **values):
-        numbers = {name: None if values.get(name) is None else float(f"{values[name]:.9g}") for name in MEASURED}
+        numbers = {name: None if values.get(name) is None else float(f"{values[name]:.9g}") for name in self.measured}
         row = {"method": method, "seed": seed, "step": step, **numbers}
         self.rows.append(row)
         with self.path.open("a", newline="", encoding="utf-8") as file:
-            _writer(file).writerow(row)
+            self._writer(file).writerow(row)
         return row
 
     def forget_after(self, method, seed, step):
@@ -193,24 +199,22 @@ class Metrics:
             lines = file.read().splitlines(keepends=True)
         # A killed program can leave half a line, which is done again.
         whole = [line for line in lines if line.endswith("\n")]
-        return [_parsed(row) for row in csv.DictReader(whole)]
+        return [self._parsed(row) for row in csv.DictReader(whole)]
 
     def _rewrite(self):
         temporary = self.path.with_name(f".{self.path.name}.part")
         with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = _writer(file)
+            writer = self._writer(file)
             writer.writeheader()
             writer.writerows(self.rows)
         os.replace(temporary, self.path)
 
+    def _writer(self, file):
+        return csv.DictWriter(file, (*RUN, *self.measured), lineterminator="\n")
 
-def _writer(file):
-    return csv.DictWriter(file, COLUMNS, lineterminator="\n")
-
-
-def _parsed(row):
-    numbers = {name: float(row[name]) if row[name] else None for name in MEASURED}
-    return {"method": row["method"], "seed": int(row["seed"]), "step": int(row["step"]), **numbers}
+    def _parsed(self, row):
+        numbers = {name: float(row[name]) if row.get(name) else None for name in self.measured}
+        return {"method": row["method"], "seed": int(row["seed"]), "step": int(row["step"]), **numbers}
 
 
 def _versions():

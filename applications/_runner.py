@@ -5,6 +5,7 @@ gets the same initial weights and the same batches in the same order; all are me
 """
 
 import contextlib
+import functools
 import shlex
 import sys
 
@@ -39,7 +40,13 @@ def main(experiment, argv=None):
         simulator = experiment.simulator(options)
         # A resolution that the network cannot take is refused before there is a folder.
         experiment.network(simulator, options.seeds[0])
-        folder = RunFolder(options.output, arguments, free=FREE_ON_RESUME, resume=options.resume)
+        folder = RunFolder(
+            options.output,
+            arguments,
+            free=FREE_ON_RESUME,
+            resume=options.resume,
+            error_parts=experiment.error_parts,
+        )
     except ValueError as error:
         print(error, file=sys.stderr)
         return REFUSED
@@ -85,7 +92,13 @@ def train(model, experiment, options, folder, evaluation, *, seed, first_step, t
     method = model.name
     evaluation_batches = tf.data.Dataset.from_tensor_slices(evaluation).batch(EVALUATION_BATCH)
     recorder = Recorder(
-        folder.metrics, method, seed, first_step, evaluation_batches, experiment.evaluation_schedule(options)
+        folder.metrics,
+        method,
+        seed,
+        first_step,
+        evaluation_batches,
+        experiment.evaluation_schedule(options),
+        {name: functools.partial(part, model.simulator) for name, part in experiment.error_parts.items()},
     )
     examples = tf.nest.map_structure(lambda entry: entry[:EXAMPLES_DRAWN], evaluation)
     board = TensorBoard(

@@ -83,7 +83,11 @@ def _cost(metrics, method):
 def _steps_per_second(rows):
     """From the median time of a step, which pauses of the machine do not move."""
     pairs = zip(rows, rows[1:], strict=False)
-    times = [b["train_seconds"] - a["train_seconds"] for a, b in pairs if b["compile_seconds"] == a["compile_seconds"]]
+    times = [
+        (b["train_seconds"] - a["train_seconds"]) / (b["step"] - a["step"])
+        for a, b in pairs
+        if b["compile_seconds"] == a["compile_seconds"]
+    ]
     return 1 / statistics.median(times) if times else float("nan")
 
 

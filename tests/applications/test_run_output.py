@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import TINY
 
 import keras_sip
-from _records import COLUMNS
+from _records import MEASURED, RUN
 
 RUNS = [(method, seed) for seed in (0, 1) for method in ("sip", "adam")]
 # Powers of ten times 1, 1.5, 2, 3, 4, 5, 6, 8, with the table's and the last.
@@ -40,7 +40,7 @@ def test_exit_code_and_description(finished):
 def test_csv_has_a_row_for_every_step_and_evaluations_as_scheduled(finished):
     with (finished.path / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == (*RUN, *MEASURED)
     for method, seed in RUNS:
         own = [row for row in rows if (row["method"], row["seed"]) == (method, str(seed))]
         assert [int(row["step"]) for row in own] == list(range(13))

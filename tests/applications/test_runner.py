@@ -8,9 +8,11 @@ import signal
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiny import TINY, files, run
 
 import _runner
+import keras_sip
 import poisson
 import report
 from _records import Metrics
@@ -157,3 +159,35 @@ def test_poisson_builds_every_variant_with_the_papers_settings():
     for model in models.values():
         assert sum(np.size(weight) for weight in model.trainable_weights) == 37_697
         assert model.batch_reduction == "sum"
+
+
+def test_a_system_without_a_grid_runs_many_steps_an_execution_and_measures_its_own_errors(no_matplotlib, tmp_path):
+    def error_of_mean(simulator, x, x_ref):
+        return tf.abs(tf.reduce_mean(x - x_ref, axis=(1, 2, 3)))
+
+    experiment = dataclasses.replace(
+        TINY,
+        resolution=(),
+        simulator=lambda options: keras_sip.Poisson((8, 8)),
+        steps_per_execution=4,
+        error_parts={"mean_error": error_of_mean},
+    )
+    output = tmp_path / "run"
+    assert run("--methods", "sip", "--seeds", 1, "--output", output, experiment=experiment) == 0
+    with pytest.raises(SystemExit):
+        run("--resolution", 8, "--output", tmp_path / "other", experiment=experiment)
+
+    rows = Metrics(output / "metrics.csv", experiment.error_parts).run("sip", 1)
+    assert [row["step"] for row in rows] == [0, 4, 8, 12]
+    observation, x = keras_sip.evaluation_set(keras_sip.Poisson((8, 8)), TINY.evaluation_examples, 0)
+    model = keras.saving.load_model(output / "checkpoints" / "sip_seed1_step12.keras")
+    expected = np.mean(np.abs(np.mean(model.predict(observation, verbose=0) - x, axis=(1, 2, 3))))
+    np.testing.assert_allclose(rows[-1]["mean_error"], expected, rtol=1e-5)
+
+
+def test_many_steps_an_execution_reach_the_weights_of_single_steps(finished, no_matplotlib, tmp_path):
+    experiment = dataclasses.replace(TINY, steps_per_execution=4)
+    assert run("--methods", "sip", "--seeds", 1, "--output", tmp_path / "run", experiment=experiment) == 0
+    for together, one_by_one in zip(state(tmp_path / "run"), state(finished.path), strict=True):
+        # One graph of four steps may sum in another order than four graphs of one.
+        np.testing.assert_allclose(together, one_by_one, rtol=1e-4, atol=1e-5)
