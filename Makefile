@@ -18,7 +18,8 @@ run: $(INSTALLED)
 test: $(INSTALLED)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
-	$(VENV)/bin/python -m pytest
+	# Two processes: tracing and compiling, most of the time, keep one core busy. A file's tests share what they compile.
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 # Installed editable, so that a change in keras_sip/ needs no new installation.
 $(INSTALLED): requirements.txt setup.py

@@ -10,7 +10,7 @@ version = re.search(r'^__version__ = "(.+)"$', (ROOT / "keras_sip" / "__init__.p
 
 plots = ["matplotlib>=3.9,<4"]
 # ruff is held to one minor version because its formatting changes between them.
-test = ["pytest>=9,<10", "hypothesis>=6.170,<7", "ruff>=0.17,<0.18"]
+test = ["pytest>=9,<10", "pytest-xdist>=3.8,<4", "hypothesis>=6.170,<7", "ruff>=0.17,<0.18"]
 
 setup(
     name="keras_sip",

@@ -23,7 +23,7 @@ class Recorder(keras.callbacks.Callback):
         method, seed: Which run this is.
         first_step: Steps already done.
         evaluation: Dataset of the evaluation examples.
-        schedule: Steps to evaluate after.
+        schedule: Steps to evaluate after, in order; the last is the run's last.
         error_parts: {name: `(x, x_ref) -> [B]`}, measured with the evaluation set.
     """
 
@@ -58,7 +58,8 @@ class Recorder(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         # Keras has read the step's metrics into `logs` by now, so that the step is over also on a GPU.
         seconds = time.perf_counter() - self._began
-        previous, self.step = self.step, self._first_step + batch + 1
+        # The last execution may hold fewer steps; Keras counts it as a whole one.
+        previous, self.step = self.step, min(self._first_step + batch + 1, self._schedule[-1])
         if previous == self._first_step:
             self._compile_seconds += seconds
             self._timed_from = self.step

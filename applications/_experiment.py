@@ -91,7 +91,7 @@ class Experiment:
             x_scale=self.x_scale,
             name=method,
         )
-        model.compile(variant.optimizer(options), steps_per_execution=min(self.steps_per_execution, options.steps))
+        model.compile(variant.optimizer(options), steps_per_execution=self.steps_per_execution)
         return model
 
     def heading(self, options):

@@ -113,8 +113,10 @@ def train(model, experiment, options, folder, evaluation, *, seed, first_step, t
         callbacks = [recorder, board, Checkpoint(recorder, folder, options.steps, interruption)]
         if not options.quiet:
             callbacks.insert(1, Progress(recorder, bar))
+        batches = keras_sip.dataset(model.simulator, options.batch, seed, start_step=first_step)
         model.fit(
-            keras_sip.dataset(model.simulator, options.batch, seed, start_step=first_step),
+            # Without its end the last of several steps in one execution would go beyond `options.steps`.
+            batches.take(options.steps - first_step),
             steps_per_epoch=options.steps - first_step,
             verbose=0,
             callbacks=callbacks,

@@ -48,7 +48,11 @@ def test_gradient_of_x_is_minus_the_update_of_each_example_times_its_weight():
     np.testing.assert_allclose(received, -0.5 * weight[:, None] * update, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("loss", ["mse", keras_sip.HalfSumOfSquares(), keras_sip.Objective(TANH)], ids=str)
+@pytest.mark.parametrize(
+    "loss",
+    ["mse", keras_sip.HalfSumOfSquares(), keras_sip.Objective(TANH)],
+    ids=["mse", "half_sum_of_squares", "objective"],
+)
 def test_listed_losses_scale_the_update_exactly_as_their_gradient(loss):
     x, y_target = random_batch(0), problems.tanh_process(random_batch(1))
     loss = keras.losses.get(loss)

@@ -169,7 +169,7 @@ def test_a_system_without_a_grid_runs_many_steps_an_execution_and_measures_its_o
         TINY,
         resolution=(),
         simulator=lambda options: keras_sip.Poisson((8, 8)),
-        steps_per_execution=4,
+        steps_per_execution=5,
         error_parts={"mean_error": error_of_mean},
     )
     output = tmp_path / "run"
@@ -178,7 +178,8 @@ def test_a_system_without_a_grid_runs_many_steps_an_execution_and_measures_its_o
         run("--resolution", 8, "--output", tmp_path / "other", experiment=experiment)
 
     rows = Metrics(output / "metrics.csv", experiment.error_parts).run("sip", 1)
-    assert [row["step"] for row in rows] == [0, 4, 8, 12]
+    assert [row["step"] for row in rows] == [0, 5, 10, 12]
+    assert int(keras.saving.load_model(output / "checkpoints" / "sip_seed1_step12.keras").optimizer.iterations) == 12
     observation, x = keras_sip.evaluation_set(keras_sip.Poisson((8, 8)), TINY.evaluation_examples, 0)
     model = keras.saving.load_model(output / "checkpoints" / "sip_seed1_step12.keras")
     expected = np.mean(np.abs(np.mean(model.predict(observation, verbose=0) - x, axis=(1, 2, 3))))
