@@ -6,9 +6,11 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 
 # Read as text: importing keras_sip would need TensorFlow, which is not there yet when pip builds the package.
-version = re.search(r'^__version__ = "(.+)"$', (ROOT / "keras_sip" / "__init__.py").read_text(), re.MULTILINE)[1]
+version = re.search(r'^__version__ = "(.+)"$', (ROOT / "keras_sip" / "_version.py").read_text(), re.MULTILINE)[1]
 
 plots = ["matplotlib>=3.9,<4"]
+# Keras exports to ONNX through tf2onnx; onnxruntime runs what was written.
+onnx = ["onnx>=1.20,<2", "onnxruntime>=1.20,<2", "tf2onnx>=1.17,<2"]
 # ruff is held to one minor version because its formatting changes between them.
 test = ["pytest>=9,<10", "pytest-xdist>=3.8,<4", "hypothesis>=6.170,<7", "ruff>=0.17,<0.18"]
 
@@ -20,7 +22,10 @@ setup(
     long_description_content_type="text/markdown",
     author="The keras_sip authors",
     license="MIT",
-    packages=find_packages(include=["keras_sip*"]),
+    packages=[*find_packages(include=["keras_sip*"]), "keras_sip.saved_models"],
+    # The trained models lie at the root of the checkout and inside the installed package.
+    package_dir={"keras_sip.saved_models": "saved_models"},
+    package_data={"keras_sip.saved_models": ["**/*"]},
     python_requires=">=3.11,<3.12",
     install_requires=[
         "tensorflow>=2.21,<2.22",
@@ -32,5 +37,5 @@ setup(
         "scipy>=1.14,<2",
         "tensorboard>=2.20,<3",
     ],
-    extras_require={"plots": plots, "test": plots + test},
+    extras_require={"plots": plots, "onnx": onnx, "test": plots + onnx + test},
 )

@@ -20,6 +20,8 @@ class Variant:
         optimizer: `options -> keras optimizer`.
         solver: `options -> InverseSolver`, where the method needs one.
         network: `(simulator, seed) -> keras.Model`, where it is not the experiment's.
+        rate_factors: Learning rates that a search tries, over the optimizer's own; it goes on where the best is the
+            smallest or the largest.
     """
 
     label: str
@@ -28,6 +30,11 @@ class Variant:
     optimizer: Callable
     solver: Callable | None = None
     network: Callable | None = None
+    rate_factors: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
+
+    def with_rate(self, rate):
+        """The same with another learning rate, at the start where it is a schedule."""
+        return dataclasses.replace(self, optimizer=lambda options: _with_rate(self.optimizer(options), rate))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +60,9 @@ class Experiment:
         error_parts: {name: `(simulator, x, x_ref) -> [B]`}, more errors to measure on the evaluation set; each gets a
             column of metrics.csv.
         add_options: `parser -> None`, adds the experiment's own options. They are taken to change results.
+        free_options: Names of own options that a resumed run may change.
+        further_results: `(options, folder, evaluation, models) -> None`, makes what only this experiment has, of the
+            trained `{method: model}` of the first seed.
         reconstructions: `(y_target, x_true, predictions) -> Figure`; None draws no such figure.
     """
 
@@ -75,6 +85,8 @@ class Experiment:
     table_steps: tuple[int, ...] = (10, 20, 60, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
     error_parts: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     add_options: Callable | None = None
+    free_options: tuple[str, ...] = ()
+    further_results: Callable | None = None
     reconstructions: Callable | None = report.reconstructions
 
     def build_model(self, method, simulator, options, seed):
@@ -94,6 +106,11 @@ class Experiment:
         model.compile(variant.optimizer(options), steps_per_execution=self.steps_per_execution)
         return model
 
+    def with_rates(self, rates):
+        """The same with the learning rates `{method: rate}`."""
+        changed = {method: self.variants[method].with_rate(rate) for method, rate in rates.items()}
+        return dataclasses.replace(self, variants={**self.variants, **changed})
+
     def heading(self, options):
         """What a run is, for tables and figures."""
         cells = f"{' x '.join(map(str, options.resolution))} cells, " if self.resolution else ""
@@ -111,3 +128,20 @@ class Experiment:
             between = {int(lead * 10**decade) for decade in decades for lead in (1, 1.5, 2, 3, 4, 5, 6, 8)}
         steps = {0, *between, *self.table_steps, options.steps}
         return sorted(step for step in steps if step <= options.steps)
+
+
+def rate_of(optimizer):
+    """The learning rate as a number, that at the start where it is a schedule."""
+    rate = optimizer.get_config()["learning_rate"]
+    rate = rate["config"]["initial_learning_rate"] if isinstance(rate, dict) else rate
+    # Without the rounding of float32, in which an optimizer keeps it.
+    return float(f"{rate:.6g}")
+
+
+def _with_rate(optimizer, rate):
+    config = optimizer.get_config()
+    if isinstance(config["learning_rate"], dict):
+        config["learning_rate"]["config"]["initial_learning_rate"] = rate
+    else:
+        config["learning_rate"] = rate
+    return type(optimizer).from_config(config)

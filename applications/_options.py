@@ -3,17 +3,31 @@
 import argparse
 import pathlib
 
-from keras_sip.errors import check_positive_int, three_part
+import keras_sip
+from keras_sip.errors import check_number, check_positive_int, three_part
 
 # Options that a resumed run may change: they add to the results or only show them.
-FREE_ON_RESUME = ("methods", "steps", "seeds", "output", "resume", "evaluate_every", "quiet")
+FREE_ON_RESUME = ("methods", "steps", "budget", "seeds", "output", "resume", "evaluate_every", "quiet", "robustness")
+# What limits a run that has a budget of time: never reached.
+UNLIMITED_STEPS = 10_000_000
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+DEGRADATIONS = {
+    "noise": "Gaussian noise, its deviation over the root mean square of each y",
+    "multiplicative_noise": "deviation of each sensor's factor",
+    "missing_sensors": "share of silent sensors",
+    "low_pass": "width in cells of a Gaussian average",
+}
 
 
-def parse_options(experiment, argv=None):
+def parse_options(experiment, argv=None, program=None):
     """The checked options of a run of `experiment`; ends the program with a message where they are wrong."""
-    parser = _parser(experiment)
+    parser = _parser(experiment, program or f"{experiment.name}.py")
     options = parser.parse_args(argv)
     try:
+        if options.budget is not None:
+            options.budget = _seconds(options.budget)
+        if options.steps is None:
+            options.steps = experiment.steps if options.budget is None else UNLIMITED_STEPS
         for name in ("steps", "batch"):
             check_positive_int(f"--{name}", getattr(options, name))
         for seed in options.seeds:
@@ -31,11 +45,22 @@ def parse_options(experiment, argv=None):
     return options
 
 
-def _parser(experiment):
+def degraded(simulator, options):
+    """The simulator, or `keras_sip.Degraded` around it where the command line asks for that.
+
+    Raises:
+        ValueError: A level out of bounds.
+    """
+    given = {name: getattr(options, name) for name in DEGRADATIONS if getattr(options, name)}
+    levels = {name: value[0] if len(value) == 1 else tuple(value) for name, value in given.items()}
+    return keras_sip.Degraded(simulator, **levels) if levels else simulator
+
+
+def _parser(experiment, program):
     width = max(map(len, experiment.variants))
     methods = "\n".join(f"  {name:{width}}  {variant.about}" for name, variant in experiment.variants.items())
     parser = argparse.ArgumentParser(
-        prog=f"{experiment.name}.py",
+        prog=program,
         description=experiment.description,
         epilog=f"methods:\n{methods}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -48,7 +73,16 @@ def _parser(experiment):
         default=list(experiment.default_methods),
         help=f"methods to compare, listed below (default: {' '.join(experiment.default_methods)})",
     )
-    add("--steps", type=int, default=experiment.steps, help="training steps of each method (default: %(default)s)")
+    add(
+        "--steps",
+        type=int,
+        help=f"training steps of each method (default: {experiment.steps}; unlimited with --budget)",
+    )
+    add(
+        "--budget",
+        metavar="TIME",
+        help="stop each run after so much training time, as 600s, 10m or 1h; compiling and evaluating are not counted",
+    )
     add("--batch", type=int, default=experiment.batch, help="examples in a training batch (default: %(default)s)")
     if experiment.resolution:
         add(
@@ -75,9 +109,26 @@ def _parser(experiment):
         help="measure the evaluation set every so many steps (default: some eight times a decade)",
     )
     add("--quiet", action="store_true", help="no progress while training")
+    instrument = parser.add_argument_group(
+        "degraded observations", "In training and evaluation; two numbers give each example a level between."
+    )
+    for name, about in DEGRADATIONS.items():
+        option = f"--{name.replace('_', '-')}"
+        instrument.add_argument(option, type=float, nargs="+", default=[], metavar="LEVEL", help=about)
     if experiment.add_options is not None:
         experiment.add_options(parser)
     return parser
+
+
+def _seconds(text):
+    """A time as 600, 600s, 10m or 1h in seconds."""
+    number, unit = (text[:-1], SECONDS[text[-1]]) if text[-1:] in SECONDS else (text, 1)
+    try:
+        return check_number("--budget", float(number), exclusive=True) * unit
+    except ValueError:
+        raise ValueError(
+            three_part("`--budget` to be a time above 0", repr(text), "Write it as 600s, 10m or 1h.")
+        ) from None
 
 
 def _check_methods(names, variants):

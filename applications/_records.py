@@ -5,17 +5,13 @@ import csv
 import json
 import os
 import pathlib
-import platform
 import sys
 import traceback
 
-import keras
-import numpy
-import scipy
-import tensorflow
-
-import keras_sip
+from keras_sip.card import machine, versions
+from keras_sip.checkpoints import Checkpoints
 from keras_sip.errors import three_part
+from keras_sip.files import write_atomically
 
 MEASURED = (
     "x_error",  # on the evaluation set, with the moving statistics of batch norm
@@ -29,7 +25,6 @@ MEASURED = (
     "compile_seconds",  # in the first step after each start, which compiles
 )
 RUN = ("method", "seed", "step")
-PACKAGES = (keras_sip, tensorflow, keras, numpy, scipy)
 
 
 class RunFolderError(ValueError):
@@ -60,7 +55,7 @@ class RunFolder:
             for name in ("methods", "seeds"):
                 arguments[name] = list(dict.fromkeys([*earlier[name], *arguments[name]]))
         self.failures = {}
-        self._description = {"arguments": arguments, "versions": _versions(), "machine": _machine()}
+        self._description = {"arguments": arguments, "versions": versions(), "machine": machine()}
         self._write_description()
         self.metrics = Metrics(self.path / "metrics.csv", error_parts)
 
@@ -83,35 +78,20 @@ class RunFolder:
 
     def write_text(self, name, text):
         """Write a file so that it is either whole or as it was before."""
-        temporary = self.path / f".{name}.part"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.path / name)
+        write_atomically(self.path / name, text.encode())
 
-    def save_checkpoint(self, model, method, seed, step):
-        """Write model and optimizer; the step is in the name, so that one rename makes both valid at once."""
-        older = self._checkpoints(method, seed)
-        folder = self.path / "checkpoints"
-        temporary = folder / f".{method}_seed{seed}.part.keras"
-        model.save(temporary)
-        os.replace(temporary, folder / f"{method}_seed{seed}_step{step}.keras")
-        for old_step, path in older:
-            if old_step != step:
-                path.unlink()
+    def checkpoint_folder(self, method, seed):
+        """Where the checkpoints of one run are."""
+        return self.path / "checkpoints" / f"{method}_seed{seed}"
 
     def checkpoint_step(self, method, seed):
         """The step of the newest checkpoint, 0 without one."""
-        return max((step for step, _ in self._checkpoints(method, seed)), default=0)
+        return max(Checkpoints(self.checkpoint_folder(method, seed)).steps(), default=0)
 
-    def load_checkpoint(self, method, seed):
-        """The model of the newest checkpoint, with its optimizer."""
-        _, path = max(self._checkpoints(method, seed))
-        return keras.saving.load_model(path)
-
-    def _checkpoints(self, method, seed):
-        prefix = f"{method}_seed{seed}_step"
-        return [
-            (int(path.stem.removeprefix(prefix)), path) for path in (self.path / "checkpoints").glob(f"{prefix}*.keras")
-        ]
+    def restore(self, model, method, seed):
+        """Make a model that was built as for this run what it was at the newest checkpoint."""
+        Checkpoints(self.checkpoint_folder(method, seed)).restore(model)
+        return model
 
     def _check(self, arguments, free, resume):
         """The arguments of the run that is resumed, {} for a new one."""
@@ -215,12 +195,3 @@ class Metrics:
     def _parsed(self, row):
         numbers = {name: float(row[name]) if row.get(name) else None for name in self.measured}
         return {"method": row["method"], "seed": int(row["seed"]), "step": int(row["step"]), **numbers}
-
-
-def _versions():
-    return {"python": platform.python_version(), **{package.__name__: package.__version__ for package in PACKAGES}}
-
-
-def _machine():
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"processor": platform.machine(), "cores": os.cpu_count(), "memory_gib": round(memory, 1)}

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import keras_sip
 import report
+from _options import degraded
 from _table import comparison_table
 from keras_sip.simulators.base import split_observation
 
@@ -17,6 +18,7 @@ EXPORT_TOLERANCE = 1e-5
 
 def write_results(experiment, options, folder, evaluation):
     """Table, learning curves, reconstructions and SavedModels of everything in the folder."""
+    simulator = degraded(experiment.simulator(options), options)
     methods = [method for method in experiment.variants if method in folder.metrics.methods()]
     table = comparison_table(experiment, folder.metrics, methods, experiment.heading(options))
     folder.write_text("table.txt", table)
@@ -28,13 +30,14 @@ def write_results(experiment, options, folder, evaluation):
             figure = report.learning_curves(folder.metrics, labels, colours, experiment.heading(options))
             report.save(figure, folder.path / "learning_curves.png")
 
-    predictions = {}
+    models, predictions = {}, {}
     for method in methods:
         seed = folder.metrics.seeds(method)[0]
         if not folder.checkpoint_step(method, seed):
             continue
         with folder.recording_failure(f"{method} export"):
-            model = folder.load_checkpoint(method, seed)
+            model = folder.restore(experiment.build_model(method, simulator, options, seed), method, seed)
+            models[method] = model
             predictions[labels[method]] = _predict(model, evaluation[0])
             difference = _export(model, folder.path / "saved_models" / method, evaluation[0])
             print(f"saved_models/{method}: loaded back, x equal to {difference:.1e} of its largest value")
@@ -42,18 +45,17 @@ def write_results(experiment, options, folder, evaluation):
     if predictions and experiment.reconstructions and report.available():
         with folder.recording_failure("reconstructions"):
             report.save(_reconstructions(experiment, evaluation, predictions), folder.path / "reconstructions.png")
+    if models and experiment.further_results:
+        with folder.recording_failure("further results"):
+            experiment.further_results(options, folder, evaluation, models)
 
 
-def reconstruction_picture(experiment, method, examples):
-    """`model -> PNG bytes` of what it makes of these examples; None where nothing can be drawn."""
-    if not (experiment.reconstructions and report.available()):
+def reconstruction_figure(experiment, method):
+    """`(y_target, x, y, x_true) -> Figure` of what one method makes of examples; None for the package's own figure."""
+    if not experiment.reconstructions:
         return None
-
-    def draw(model):
-        predictions = {experiment.variants[method].label: _predict(model, examples[0])}
-        return report.png(_reconstructions(experiment, examples, predictions))
-
-    return draw
+    label = experiment.variants[method].label
+    return lambda y_target, x, y, x_true: experiment.reconstructions(y_target, x_true, {label: x})
 
 
 def _reconstructions(experiment, evaluation, predictions):

@@ -13,12 +13,12 @@ import tensorflow as tf
 
 import keras_sip
 import report
-from _callbacks import Checkpoint, Interruption, Progress, Recorder, TensorBoard
+from _callbacks import Checkpoint, Interruption, Progress, Recorder, TensorBoard, is_used_up
 from _experiment import Experiment, Variant
-from _options import FREE_ON_RESUME, parse_options
-from _progress import ProgressBar
+from _options import FREE_ON_RESUME, degraded, parse_options
 from _records import RunFolder
-from _results import EXAMPLES_DRAWN, reconstruction_picture, write_results
+from _results import EXAMPLES_DRAWN, reconstruction_figure, write_results
+from keras_sip.callbacks.progress_bar import ProgressLine
 
 __all__ = ["Experiment", "Variant", "main"]
 
@@ -29,21 +29,29 @@ EVALUATION_BATCH = 128
 FINISHED, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 
-def main(experiment, argv=None):
+def main(experiment, argv=None, *, program=None, prepare=None, finish=None):
     """Run `experiment` as the command line says, and return the exit code.
+
+    Args:
+        experiment: What to run.
+        argv: The words of the command line.
+        program: How it was started, for `--help` and for the command that goes on; None is the experiment's script.
+        prepare: `(experiment, options, folder, simulator, evaluation) -> experiment`, called before training.
+        finish: Called with the same after the results are written.
 
     0: everything finished; 1: a method failed, the others finished; 2: refused, nothing was touched; 130: interrupted.
     """
-    options = parse_options(experiment, argv)
+    program = program or f"{experiment.name}.py"
+    options = parse_options(experiment, argv, program)
     arguments = {"experiment": experiment.name, **vars(options), "output": str(options.output)}
     try:
-        simulator = experiment.simulator(options)
+        simulator = degraded(experiment.simulator(options), options)
         # A resolution that the network cannot take is refused before there is a folder.
         experiment.network(simulator, options.seeds[0])
         folder = RunFolder(
             options.output,
             arguments,
-            free=FREE_ON_RESUME,
+            free=(*FREE_ON_RESUME, *experiment.free_options),
             resume=options.resume,
             error_parts=experiment.error_parts,
         )
@@ -54,10 +62,14 @@ def main(experiment, argv=None):
     if not report.available():
         print(f"No figures: {report.REMEDY}")
     try:
+        if prepare is not None:
+            experiment = prepare(experiment, options, folder, simulator, evaluation)
         train_all(experiment, options, folder, simulator, evaluation)
         write_results(experiment, options, folder, evaluation)
+        if finish is not None:
+            finish(experiment, options, folder, simulator, evaluation)
     except KeyboardInterrupt:
-        print(f"Interrupted. To go on: {_resume_command(experiment, argv)}")
+        print(f"Interrupted. To go on: {_resume_command(program, argv)}")
         return INTERRUPTED
     for name, message in folder.failures.items():
         print(f"FAILED: {name}: {message}", file=sys.stderr)
@@ -69,61 +81,72 @@ def train_all(experiment, options, folder, simulator, evaluation):
 
     Seed by seed, so that the methods can be compared as early as possible. One that fails does not stop the others.
     """
-    print(f"{experiment.heading(options)}, {options.steps} steps; results in {options.output}")
+    length = f"{options.steps} steps" if options.budget is None else f"{options.budget:g} s each"
+    print(f"{experiment.heading(options)}, {length}; results in {options.output}")
     runs = [(method, seed) for seed in options.seeds for method in options.methods]
     for number, (method, seed) in enumerate(runs, start=1):
         title = f"[{number}/{len(runs)}] {method} s{seed}"
-        first_step = folder.checkpoint_step(method, seed)
-        if first_step >= options.steps:
+        if is_finished(folder, options, method, seed):
             print(f"{title} finished before")
             continue
         with folder.recording_failure(f"{method} seed {seed}"):
-            if first_step:
-                print(f"{title} goes on after step {first_step}")
-                model = folder.load_checkpoint(method, seed)
-            else:
-                model = experiment.build_model(method, simulator, options, seed)
-            folder.metrics.forget_after(method, seed, first_step or -1)
-            train(model, experiment, options, folder, evaluation, seed=seed, first_step=first_step, title=title)
+            model = experiment.build_model(method, simulator, options, seed)
+            train(model, experiment, options, folder, evaluation, seed=seed, title=title)
 
 
-def train(model, experiment, options, folder, evaluation, *, seed, first_step, title):
-    """Train one model up to `options.steps`, on the batches that follow `first_step`."""
+def is_finished(folder, options, method, seed):
+    """Whether a run has come to its last step, or to the end of its budget."""
+    step = folder.checkpoint_step(method, seed)
+    seconds = folder.metrics.curve(method, seed, "train_seconds").get(step, 0.0)
+    return step >= options.steps or (step > 0 and is_used_up(options.budget, seconds))
+
+
+def train(model, experiment, options, folder, evaluation, *, seed, title):
+    """Train one model up to `options.steps`, going on after its last checkpoint where there is one."""
     method = model.name
-    evaluation_batches = tf.data.Dataset.from_tensor_slices(evaluation).batch(EVALUATION_BATCH)
-    recorder = Recorder(
-        folder.metrics,
-        method,
-        seed,
-        first_step,
-        evaluation_batches,
-        experiment.evaluation_schedule(options),
-        {name: functools.partial(part, model.simulator) for name, part in experiment.error_parts.items()},
-    )
-    examples = tf.nest.map_structure(lambda entry: entry[:EXAMPLES_DRAWN], evaluation)
-    board = TensorBoard(
-        recorder,
-        folder.path / "tensorboard" / f"{method}_seed{seed}",
-        picture_steps={*experiment.table_steps, options.steps},
-        # One seed shows it, as one seed's model is exported.
-        draw=reconstruction_picture(experiment, method, examples) if seed == options.seeds[0] else None,
-    )
-    bar = ProgressBar(title, options.steps)
-    with contextlib.closing(board), contextlib.closing(bar), Interruption() as interruption:
-        callbacks = [recorder, board, Checkpoint(recorder, folder, options.steps, interruption)]
-        if not options.quiet:
-            callbacks.insert(1, Progress(recorder, bar))
-        batches = keras_sip.dataset(model.simulator, options.batch, seed, start_step=first_step)
-        model.fit(
-            # Without its end the last of several steps in one execution would go beyond `options.steps`.
-            batches.take(options.steps - first_step),
-            steps_per_epoch=options.steps - first_step,
-            verbose=0,
-            callbacks=callbacks,
+    with Interruption() as interruption:
+        checkpoint = Checkpoint(folder.checkpoint_folder(method, seed), interruption)
+        first_step = checkpoint.restore(model)
+        if first_step:
+            print(f"{title} goes on after step {first_step}")
+        folder.metrics.forget_after(method, seed, first_step or -1)
+        recorder = Recorder(
+            folder.metrics,
+            method,
+            seed,
+            first_step,
+            tf.data.Dataset.from_tensor_slices(evaluation).batch(EVALUATION_BATCH),
+            experiment.evaluation_schedule(options),
+            options.budget,
+            {name: functools.partial(part, model.simulator) for name, part in experiment.error_parts.items()},
         )
+        board = TensorBoard(
+            folder.path / "tensorboard" / f"{method}_seed{seed}",
+            evaluation,
+            {*experiment.table_steps, options.steps},
+            # One seed shows them, as one seed's model is exported.
+            pictures=EXAMPLES_DRAWN if seed == options.seeds[0] else 0,
+            hyperparameters={"batch": options.batch, "seed": seed},
+            draw=reconstruction_figure(experiment, method),
+        )
+        callbacks = [recorder, board, checkpoint]
+        with (
+            contextlib.closing(board),
+            contextlib.closing(ProgressLine(title, options.steps, budget=options.budget)) as line,
+        ):
+            if not options.quiet:
+                callbacks.insert(1, Progress(recorder, line))
+            batches = keras_sip.dataset(model.simulator, options.batch, seed, start_step=first_step)
+            model.fit(
+                # Without its end the last of several steps in one execution would go beyond `options.steps`.
+                batches.take(options.steps - first_step),
+                steps_per_epoch=options.steps - first_step,
+                verbose=0,
+                callbacks=callbacks,
+            )
 
 
-def _resume_command(experiment, argv):
+def _resume_command(program, argv):
     given = list(sys.argv[1:] if argv is None else argv)
     resume = [] if "--resume" in given else ["--resume"]
-    return shlex.join(["python", f"applications/{experiment.name}.py", *map(str, given), *resume])
+    return shlex.join(["python", *f"applications/{program}".split(), *map(str, given), *resume])

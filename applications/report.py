@@ -1,44 +1,24 @@
 """All figures: learning curves of several methods and seeds, and reconstructions side by side."""
 
-import contextlib
-import importlib.util
-import io
+import importlib
 import itertools
-import textwrap
 
 import numpy as np
 
-from keras_sip.errors import three_part
+from keras_sip import plotting
+from keras_sip.plotting import ERROR_MAP, FIELD_MAP, REMEDY, available, png, save
 
-REMEDY = "install matplotlib with: pip install keras_sip[plots]"
+__all__ = ["REMEDY", "available", "colours", "learning_curves", "png", "reconstructions", "save"]
 
-# Okabe and Ito 2008: distinct also to colour-blind eyes.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
-# Both diverge from white at 0; two maps, so that an error is not taken for a field.
-FIELD_MAP, ERROR_MAP = "RdBu_r", "PuOr_r"
-STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    # Minor ticks are 1.5 points shorter; their labels shall stand in line with the others.
-    "xtick.minor.pad": 5.0,
-    "ytick.minor.pad": 5.0,
-    "legend.frameon": False,
-}
-DOTS_PER_INCH = 200
+# Okabe and Ito 2008, then dark ones of Paul Tol's "muted": distinct also to colour-blind eyes.
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555"),
+    *("#332288", "#882255", "#999933", "#44AA99", "#AA4499", "#117733", "#000000"),
+)
 LEGEND_OF_LINES = (
     "Lines with dots: evaluation set, mean over seeds; bands: lowest to highest seed; thin lines: running mean of ten "
     "training batches."
 )
-
-
-def available():
-    """Whether matplotlib is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
 
 
 def colours(methods):
@@ -62,7 +42,7 @@ def learning_curves(metrics, labels, method_colours, title):
         A `matplotlib.figure.Figure`.
     """
     error, loss = ("x_error", "train_x_error"), ("loss", "train_loss")
-    with _figure(width=10, height=3.7) as figure:
+    with plotting.figure(width=10, height=3.7) as figure:
         figure.suptitle(title, x=0.02, ha="left", fontsize=10)
         panels = figure.subplots(1, 3)
         for axes, horizontal, columns, x_label, y_label in (
@@ -94,46 +74,90 @@ def reconstructions(y_target, x_true, predictions):
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    truth = _fields(x_true)
-    fields = {label: _fields(x) for label, x in predictions.items()}
-    groups = [
-        ("y_target", {"observation": _fields(y_target)}, FIELD_MAP),
-        ("x", {**fields, "truth": truth}, FIELD_MAP),
-        ("x − truth", {label: x - truth for label, x in fields.items()}, ERROR_MAP),
-    ]
-    rows, columns = len(truth), 2 + 2 * len(fields)
-    with _figure(width=0.3 + 1.25 * columns, height=0.9 + 1.25 * rows) as figure:
-        panels = figure.subplots(rows, columns, squeeze=False)
-        first = 0
-        for quantity, members, colour_map in groups:
-            limit = max(np.max(np.abs(values)) for values in members.values()) or 1.0
-            group = panels[:, first : first + len(members)]
-            for column, (label, values) in zip(group.T, members.items(), strict=True):
-                column[0].set_title(f"{textwrap.fill(label, 14)}\n{quantity}")
-                for axes, field in zip(column, values, strict=True):
-                    # x axis first in our arrays, rows first in an image.
-                    image = axes.imshow(field.T, origin="lower", cmap=colour_map, vmin=-limit, vmax=limit)
-                    axes.set(xticks=[], yticks=[])
-                    axes.spines[:].set_visible(False)
-                    if quantity == "x − truth":
-                        axes.set_xlabel(f"mean |error| {np.mean(np.abs(field)):.3f}", fontsize=7, labelpad=2)
-            bar = figure.colorbar(image, ax=group, location="bottom", aspect=12 * len(members), pad=0.02)
-            bar.outline.set_visible(False)
-            first += len(members)
+    return plotting.field_panels(
+        [
+            ("y_target", {"observation": y_target}, FIELD_MAP),
+            ("x", {**predictions, "truth": x_true}, FIELD_MAP),
+            ("x − truth", {label: x - x_true for label, x in predictions.items()}, ERROR_MAP),
+        ]
+    )
+
+
+def panels_of_curves(panels, labels, method_colours, *, title, x_label, y_label, columns=None, share_y=True):
+    """Logarithmic panels side by side, with a line for each method, in a band over seeds or problems.
+
+    Args:
+        panels: {title of a panel: {method: (x `[N]`, values `[N, seeds]`)}}.
+        labels: {method: label}, in the order of the legend.
+        method_colours: {method: colour}.
+        title: Of the figure.
+        x_label, y_label: Of the axes.
+        columns: Panels in a row; None puts all into one.
+        share_y: Whether all panels have one vertical axis.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    columns = columns or len(panels)
+    rows = -(-len(panels) // columns)
+    with plotting.figure(width=1.0 + 2.8 * columns, height=1.0 + 2.2 * rows) as figure:
+        figure.suptitle(title, x=0.02, ha="left", fontsize=10)
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=share_y)
+        for axes, (name, lines) in zip(grid.flat, panels.items(), strict=True):
+            axes.set(xscale="log", yscale="log", title=name)
+            for method, (x, values) in lines.items():
+                values = np.asarray(values)
+                colour = method_colours[method]
+                axes.plot(x, values.mean(1), color=colour, linewidth=1.6, label=labels[method])
+                axes.fill_between(x, values.min(1), values.max(1), color=colour, alpha=0.2, linewidth=0)
+            axes.grid(which="major", color="0.9", linewidth=0.6)
+            for axis in (axes.xaxis, axes.yaxis):
+                _plain_ticks(axis)
+        for axes in grid[:, 0]:
+            axes.set_ylabel(y_label)
+        for axes in grid[-1]:
+            axes.set_xlabel(x_label)
+        handles, names = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4))
     return figure
 
 
-def save(figure, path):
-    """Write a PNG of print quality."""
-    path.write_bytes(png(figure, DOTS_PER_INCH))
+def robustness_curves(errors, labels, method_colours, title):
+    """A panel for each degradation: error in x over its level, lines over the mean of the seeds, bands over all.
 
+    Level 0, which a logarithmic axis has no place for, is drawn as a dashed line across.
 
-def png(figure, dots_per_inch=100):
-    """The figure as PNG bytes."""
-    buffer = io.BytesIO()
-    with _style():
-        figure.savefig(buffer, format="png", dpi=dots_per_inch)
-    return buffer.getvalue()
+    Args:
+        errors: {degradation: {method: {level: errors of the seeds}}}.
+        labels: {method: label}.
+        method_colours: {method: colour}.
+        title: Of the figure.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    axis_labels = {"missing_sensors": "share of sensors", "low_pass": "width [cells]"}
+    with plotting.figure(width=1.0 + 2.4 * len(errors), height=3.4) as figure:
+        figure.suptitle(title, x=0.02, ha="left", fontsize=10)
+        panels = figure.subplots(1, len(errors), squeeze=False, sharey=True)[0]
+        for axes, (kind, by_method) in zip(panels, errors.items(), strict=True):
+            axes.set(xscale="log", yscale="log", title=kind.replace("_", " "))
+            axes.set_xlabel(axis_labels.get(kind, "relative deviation"))
+            for method, by_level in by_method.items():
+                levels = [level for level in by_level if level > 0]
+                values = np.array([by_level[level] for level in levels])
+                colour = method_colours[method]
+                axes.plot(levels, values.mean(1), color=colour, linewidth=1.6, label=labels[method], marker="o", ms=2.5)
+                axes.fill_between(levels, values.min(1), values.max(1), color=colour, alpha=0.2, linewidth=0)
+                axes.axhline(np.mean(by_level[0.0]), color=colour, linewidth=0.7, linestyle="--")
+            axes.grid(which="major", color="0.9", linewidth=0.6)
+            for axis in (axes.xaxis, axes.yaxis):
+                _plain_ticks(axis)
+        panels[0].set_ylabel("error in x (mean per cell)")
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 6))
+        figure.supxlabel("Dashed: the observations as they are.", x=0.02, ha="left", fontsize=7, color="0.35")
+    return figure
 
 
 def _curve(axes, runs, columns, horizontal, label, colour):
@@ -165,24 +189,3 @@ def _plain_ticks(axis):
     if high / low < 300:
         axis.set_minor_locator(ticker.LogLocator(subs=(2, 5) if high / low > 10 else (2, 3, 4, 6, 8)))
         axis.set_minor_formatter(plain)
-
-
-def _fields(array):
-    """The first channel `[N, H, W]`."""
-    return np.asarray(array, np.float64)[..., 0]
-
-
-def _style():
-    """Our style, for what is drawn inside; the user's settings stay as they are."""
-    if not available():
-        raise ImportError(
-            three_part("matplotlib, to draw figures", "a Python environment without it", f"Please {REMEDY}")
-        )
-    return importlib.import_module("matplotlib").rc_context(STYLE)
-
-
-@contextlib.contextmanager
-def _figure(*, width, height):
-    """A figure that is drawn into a file only: without pyplot there is no display and no global state."""
-    with _style():
-        yield importlib.import_module("matplotlib.figure").Figure((width, height), layout="constrained")

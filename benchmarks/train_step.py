@@ -22,36 +22,30 @@ import sys
 import tensorflow as tf
 
 from _memory import peak_memory
-from _poisson import METHODS, Problem, parts
+from _problem import METHODS, SYSTEMS, Problem, parts
 from _timing import interleaved, machine, milliseconds, ratio, summary, table
 from keras_sip.errors import check_positive_int
 
-# (method, what it is compared with, limit of the ratio)
-COMPARED = (
-    ("sip", "keras", 1.10),
-    ("sip", "supervised", 1.10),
-    ("sip", "adjoint", 1.05),
-    ("gauss_newton", "supervised", None),
-)
 # How a step is taken, and the head of its column.
 WAYS = {"fit_made": "fit, made", "fit_stored": "fit, stored", "graph": "bare, graph", "xla": "bare, XLA"}
 
 
-def main(argv=None):
-    options = parse_options(argv)
+def main(argv=None, *, system="poisson", description=__doc__):
+    options = parse_options(argv, description)
+    compared = SYSTEMS[system].compared
     print(machine())
     results = {"machine": machine(), "repeats": options.repeats, "fit_steps": options.fit_steps, "batches": {}}
     for batch in options.batch:
-        problem = Problem(options.resolution, batch, options.levels, options.cg_steps)
-        print(f"\nPoisson {problem.resolution} x {problem.resolution}, batch {batch}\n")
+        problem = Problem(system, options.resolution, batch, options.levels, options.cg_steps)
+        print(f"\n{SYSTEMS[system].title} {problem.resolution} x {problem.resolution}, batch {batch}\n")
         measured = {"problem": dataclasses.asdict(problem)}
         results["batches"][str(batch)] = measured
 
         steps = measure_steps(problem, options.methods, options.repeats, options.fit_steps)
-        ratios = compare_steps(steps)
+        ratios = compare_steps(steps, compared)
         measured["steps"] = {way: {method: summary(s) for method, s in by.items()} for way, by in steps.items()}
         measured["ratios"] = {way: {pair: r._asdict() for pair, r in by.items()} for way, by in ratios.items()}
-        print(steps_table(steps), ratios_table(ratios), sep="\n\n", end="\n\n")
+        print(steps_table(steps), ratios_table(ratios, compared), sep="\n\n", end="\n\n")
 
         compiled = measure_parts(problem, options.repeats)
         measured["parts"] = {part: {kind: summary(s) for kind, s in by.items()} for part, by in compiled.items()}
@@ -65,8 +59,8 @@ def main(argv=None):
             options.output.write_text(json.dumps(results, indent=1))
 
 
-def parse_options(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_options(argv, description):
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS, default=list(METHODS), help="methods to measure (default: all)"
     )
@@ -137,10 +131,10 @@ def measure_parts(problem, repeats):
     return {name: {kind: seconds[name, kind] for kind in ("graph", "xla")} for name, _ in functions}
 
 
-def compare_steps(steps):
+def compare_steps(steps, compared):
     """{way: {"sip/keras": Ratio, ...}} of the pairs whose two methods were measured."""
     return {
-        way: {f"{a}/{b}": ratio(seconds[a], seconds[b]) for a, b, _ in COMPARED if {a, b} <= seconds.keys()}
+        way: {f"{a}/{b}": ratio(seconds[a], seconds[b]) for a, b, _ in compared if {a, b} <= seconds.keys()}
         for way, seconds in steps.items()
     }
 
@@ -154,10 +148,10 @@ def steps_table(steps):
     return table(["ms a step", *WAYS.values()], rows, label_width=16)
 
 
-def ratios_table(ratios):
+def ratios_table(ratios, compared):
     """Each ratio with its quartiles, and whether it keeps its limit."""
     rows = []
-    for above, below, limit in COMPARED:
+    for above, below, limit in compared:
         of_pair = [by_pair.get(f"{above}/{below}") for by_pair in ratios.values()]
         if None in of_pair:
             continue

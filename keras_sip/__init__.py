@@ -10,54 +10,160 @@ from keras_sip._environment import check_environment
 
 check_environment()
 
-from keras_sip.data import dataset, evaluation_set, from_arrays
-from keras_sip.export import export_saved_model
-from keras_sip.layers import PhysicsLayer, Project, SIPPhysicsLayer
-from keras_sip.losses import HalfSumOfSquares, Objective
-from keras_sip.models import SIPModel
-from keras_sip.networks import MLP, UNet
-from keras_sip.simulators import Nondimensional, Poisson, Simulator, from_function
+from keras_sip import (
+    callbacks,
+)
+from keras_sip._version import (
+    __version__,
+)
+from keras_sip.data import (
+    dataset,
+    evaluation_set,
+    from_arrays,
+)
+from keras_sip.diagnostics import (
+    check_simulator,
+    check_solver,
+    diagnose,
+)
+from keras_sip.export import (
+    export_onnx,
+    export_saved_model,
+)
+from keras_sip.labels import (
+    label_with_solver,
+)
+from keras_sip.layers import (
+    PhysicsLayer,
+    Project,
+    SIPPhysicsLayer,
+)
+from keras_sip.losses import (
+    HalfSumOfSquares,
+    Objective,
+)
+from keras_sip.models import (
+    SIPModel,
+)
+from keras_sip.networks import (
+    FNO,
+    MLP,
+    UNet,
+)
+from keras_sip.optimizers import (
+    AdaHessian,
+    HessianFree,
+    Muon,
+)
+from keras_sip.pretrained import (
+    load_pretrained,
+)
+from keras_sip.simulators import (
+    Degraded,
+    Exponential,
+    Heat,
+    NavierStokes,
+    Nondimensional,
+    Poisson,
+    QuarticBowl,
+    RotatedSine,
+    Simulator,
+    SpectralSimulator,
+    from_function,
+)
 from keras_sip.solvers import (
+    LBFGS,
     AnalyticInverse,
+    Chain,
+    DampedSpectralInverse,
+    DirectInverse,
+    Fallback,
     GaussNewton,
     GradientDescent,
     InverseSolver,
     LevenbergMarquardt,
+    LimitedStep,
+    LineSearch,
+    Newton,
+    NormalizedGradient,
+    ReverseSimulation,
+    SaddleFreeNewton,
+    SignStep,
     SolverError,
     SolverResult,
+    SpectralInverse,
     Status,
+    WienerInverse,
+    auto_solver,
 )
-from keras_sip.training import SIP, Adjoint, Supervised, TrainingMethod
-
-__version__ = "0.1.0"
+from keras_sip.training import (
+    SIP,
+    Adjoint,
+    Supervised,
+    TrainingMethod,
+)
 
 __all__ = [
-    "MLP",
-    "SIP",
+    "AdaHessian",
     "Adjoint",
     "AnalyticInverse",
+    "Chain",
+    "DampedSpectralInverse",
+    "Degraded",
+    "DirectInverse",
+    "Exponential",
+    "FNO",
+    "Fallback",
     "GaussNewton",
     "GradientDescent",
     "HalfSumOfSquares",
+    "Heat",
+    "HessianFree",
     "InverseSolver",
+    "LBFGS",
     "LevenbergMarquardt",
+    "LimitedStep",
+    "LineSearch",
+    "MLP",
+    "Muon",
+    "NavierStokes",
+    "Newton",
     "Nondimensional",
+    "NormalizedGradient",
     "Objective",
     "PhysicsLayer",
     "Poisson",
     "Project",
+    "QuarticBowl",
+    "ReverseSimulation",
+    "RotatedSine",
+    "SIP",
     "SIPModel",
     "SIPPhysicsLayer",
+    "SaddleFreeNewton",
+    "SignStep",
     "Simulator",
     "SolverError",
     "SolverResult",
+    "SpectralInverse",
+    "SpectralSimulator",
     "Status",
     "Supervised",
     "TrainingMethod",
     "UNet",
+    "WienerInverse",
+    "__version__",
+    "auto_solver",
+    "callbacks",
+    "check_simulator",
+    "check_solver",
     "dataset",
+    "diagnose",
     "evaluation_set",
+    "export_onnx",
     "export_saved_model",
     "from_arrays",
     "from_function",
+    "label_with_solver",
+    "load_pretrained",
 ]

@@ -1,53 +1,244 @@
-"""A SIPModel as a SavedModel that loads with TensorFlow alone."""
+"""A SIPModel as a SavedModel that serves with TensorFlow alone, or as an ONNX file."""
 
+import importlib
+import importlib.util
+import json
 import pathlib
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_sip.errors import three_part
-from keras_sip.simulators.base import join_observation
+from keras_sip import card
+from keras_sip._version import __version__
+from keras_sip.data import without_bad_examples
+from keras_sip.errors import check_choice, three_part
+from keras_sip.files import new_folder, write_atomically, write_checksums, writing
+from keras_sip.ops import batched
+from keras_sip.simulators.base import join_observation, split_observation
+
+FORMATS = ("tf_saved_model", "onnx")
+MANIFEST = "keras_sip.json"
+ONNX_PACKAGES = ("onnx", "onnxruntime", "tf2onnx")
+
+_USE = """```python
+import tensorflow as tf
+
+served = tf.saved_model.load("{name}").signatures
+answer = served["infer"]({arguments})
+x, valid = answer["x"], answer["valid"]
+```
+
+Signatures (the batch size is free):
+
+| signature | inputs | outputs |
+|---|---|---|
+{signatures}
+
+An input of another shape or dtype raises an error that names both. A non-finite example is answered with NaN and
+`valid` false.
+"""
 
 
-def export_saved_model(model, path):
-    """Write `model` as a SavedModel with the named signatures `infer` and `simulate`.
+def export_saved_model(model, path, *, jit_compile=False, title=None, facts=None, measured=None):
+    """Write `model` as a SavedModel with named signatures; loading it needs TensorFlow and nothing else.
 
-    - `infer(y=..., context_NAME=...) -> {"x"}`: the network's answer, in physical units;
-    - `simulate(x=..., context_NAME=...) -> {"y"}`: y = P(x).
+    - `infer(y, context_NAME...) -> x, valid`: the network's answer, in physical units;
+    - `simulate(x, context_NAME...) -> y, valid`: y = P(x);
+    - `refine(y, context_NAME..., steps) -> x, objective, valid`: the answer improved by at most `steps` steps (a scalar
+      int32) of the model's solver, no example's objective above that of `infer`; only where the model has a solver.
 
-    The batch size is free. The custom gradient of SIP training is not part of a SavedModel; these serve inference.
+    The batch size is free. `valid` `[B]` is false, and the answer NaN, for examples with a non-finite entry; the others
+    are not affected. Beside the graph: `README.md` (model card), `keras_sip.json` (version, shapes), `SHA256SUMS`.
+    The folder appears whole or not at all. The custom gradient of SIP training is not part of it.
 
     Args:
         model: A `SIPModel` whose simulator needs no context, or one with `sample`, from which the context's shapes
             are read.
         path: A folder that does not exist yet.
+        jit_compile: Compile the signatures with XLA when they are called, once for each batch size.
+        title, facts, measured: For the card, as in `keras_sip.card.model_card`.
 
     Raises:
         FileExistsError: The folder exists.
+        OutputError: It cannot be written.
     """
+    with new_folder(path) as folder:
+        signatures = _write_saved_model(model, folder, jit_compile)
+        use = _USE.format(
+            name=pathlib.Path(path).name,
+            arguments=", ".join(f"{name}={name}" for name in signatures["infer"]["inputs"]),
+            signatures="\n".join(_signature_row(name, entry) for name, entry in signatures.items()),
+        )
+        text = card.model_card(model, title=title or model.name, use=use, facts=facts, measured=measured)
+        write_atomically(folder / card.CARD, text.encode())
+        write_atomically(folder / MANIFEST, manifest(model, signatures).encode())
+        write_checksums(folder)
+
+
+def export_onnx(model, path):
+    """Write the answer of `model` as ONNX, through Keras' own export: inputs y and context_NAME, outputs x and valid.
+
+    Where `valid` is false, because the example has a non-finite entry, its x has no meaning.
+
+    Args:
+        model: As for `export_saved_model`.
+        path: A file that does not exist yet.
+
+    Raises:
+        ImportError: The extra `onnx` is not installed.
+        FileExistsError: The file exists.
+        ValueError: The graph holds operations that ONNX lacks, or tensors made outside of it.
+    """
+    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            three_part(
+                "the packages onnx, onnxruntime and tf2onnx, to write ONNX",
+                f"a Python environment without {', '.join(missing)}",
+                "Install them with: pip install keras_sip[onnx]",
+            )
+        )
     path = pathlib.Path(path)
     if path.exists():
         raise FileExistsError(
-            three_part("a folder that does not exist yet", f"path={str(path)!r}, which exists", "Choose another name.")
+            three_part("a file that does not exist yet", f"path={str(path)!r}, which exists", "Choose another name.")
         )
+    specs = {"y": tf.TensorSpec((None, *model.simulator.y_shape), model.simulator.dtype, name="y")}
+    specs |= {spec.name: spec for spec in _context_spec(model.simulator).values()}
+    answer = _Answer(model)
+    answer({name: tf.zeros((1, *spec.shape[1:]), spec.dtype) for name, spec in specs.items()})
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        keras.Model.export(answer, temporary, format="onnx", input_signature=[specs], verbose=False)
+        _check_onnx(temporary, specs)
+        with writing(path):
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def export(model, path, *, format="tf_saved_model", **options):
+    """`export_saved_model` or `export_onnx`, by the name of the format."""
+    if check_choice("format", format, FORMATS) == "onnx":
+        export_onnx(model, path, **options)
+    else:
+        export_saved_model(model, path, **options)
+
+
+def manifest(model, signatures):
+    """What a loader checks before it trusts a folder, as JSON."""
     simulator = model.simulator
-    context_spec = _context_spec(simulator)
+    description = {
+        "keras_sip": __version__,
+        "versions": card.versions(),
+        "simulator": repr(simulator),
+        "dtype": simulator.dtype,
+        "x_shape": list(simulator.x_shape),
+        "y_shape": list(simulator.y_shape),
+        "signatures": signatures,
+    }
+    return json.dumps(description, indent=2) + "\n"
 
-    def infer(y, context):
-        return {"x": model(join_observation(y, context), training=False)}
 
-    def simulate(x, context):
-        return {"y": simulator.forward(x, context)}
+@keras.saving.register_keras_serializable(package="keras_sip")
+class _Answer(keras.Model):
+    """x and valid of a flat dict of inputs."""
 
+    def __init__(self, model):
+        super().__init__(autocast=False, name="answer")
+        self.model = model
+        self.built = True
+
+    def call(self, inputs):
+        context = {name.removeprefix("context_"): value for name, value in inputs.items() if name != "y"}
+        observation, good = without_bad_examples(join_observation(inputs["y"], context or None))
+        x = self.model(observation, training=False)
+        # ONNX selects by products with 0 and 1, in which a NaN to fill in would reach every example.
+        return {"x": x, "valid": good & batched.all_finite(x)}
+
+
+def _infer(model, y, context):
+    observation, good = without_bad_examples(join_observation(y, context))
+    return _flagged("x", model(observation, training=False), good)
+
+
+def _simulate(model, x, context):
+    (x, context), good = without_bad_examples((x, context or {}))
+    return _flagged("y", model.simulator.forward(x, context or None), good)
+
+
+def _refine(model, y, context, steps):
+    observation, good = without_bad_examples(join_observation(y, context))
+    y_target, context = split_observation(observation)
+    simulator, physics = model.simulator, model._physics
+    z, _ = model.predict_scaled(observation, training=False)
+    start = simulator.objective(physics.forward(z, context), y_target, context)
+    result = model.solver.improve(physics, z, y_target, context, steps=steps)
+    # By the same objective as `infer` is judged by: the solver's own is in other units and rounds otherwise.
+    better = result.objective <= start
+    x = physics.to_physical(batched.where_example(better, result.x, z))
+    objective = tf.where(better, result.objective, start)
+    answer = _flagged("x", x, good & tf.math.is_finite(objective))
+    nan = tf.constant(np.nan, objective.dtype)
+    return {**answer, "objective": tf.where(answer["valid"], objective, nan)}
+
+
+def _flagged(name, value, good):
+    valid = good & batched.all_finite(value)
+    nothing = tf.fill(tf.shape(value), tf.constant(np.nan, value.dtype))
+    return {name: batched.where_example(valid, value, nothing), "valid": valid}
+
+
+def _write_saved_model(model, folder, jit_compile):
+    """Write the graph; returns {signature: {"inputs", "outputs": {name: {"shape", "dtype"}}}}."""
+    simulator = model.simulator
+    y = tf.TensorSpec((None, *simulator.y_shape), simulator.dtype, name="y")
+    x = tf.TensorSpec((None, *simulator.x_shape), simulator.dtype, name="x")
+    context = _context_spec(simulator)
+    endpoints = {
+        "infer": (lambda y, context: _infer(model, y, context), (y,)),
+        "simulate": (lambda x, context: _simulate(model, x, context), (x,)),
+    }
+    if model.solver is not None:
+        steps = tf.TensorSpec((), tf.int32, name="steps")
+        endpoints["refine"] = (lambda y, context, steps: _refine(model, y, context, steps), (y, steps))
     archive = keras.export.ExportArchive()
     archive.track(model)
-    for name, function, argument, shape in (
-        ("infer", infer, "y", simulator.y_shape),
-        ("simulate", simulate, "x", simulator.x_shape),
-    ):
-        spec = tf.TensorSpec((None, *shape), simulator.dtype, name=argument)
-        archive.add_endpoint(name, *_flat_signature(function, argument, spec, context_spec))
-    archive.write_out(path, verbose=False)
+    signatures = {}
+    for name, (function, specs) in endpoints.items():
+        endpoint = _named_inputs(function, specs, context, jit_compile)
+        archive.add_endpoint(name, endpoint)
+        outputs = endpoint.get_concrete_function().structured_outputs
+        inputs = {spec.name: _description(spec) for spec in (*specs, *context.values())}
+        signatures[name] = {"inputs": inputs, "outputs": {key: _description(outputs[key]) for key in outputs}}
+    archive.write_out(folder, verbose=False)
+    return signatures
+
+
+def _named_inputs(function, specs, context_spec, jit_compile):
+    """`function(value, context, *others)` as a `tf.function` of named tensors."""
+
+    given = [specs[0], *context_spec.values(), *specs[1:]]
+
+    @tf.function(input_signature=given, jit_compile=jit_compile or None)
+    def endpoint(value, *others):
+        others = [_checked(*pair) for pair in zip(others, given[1:], strict=True)]
+        context = dict(zip(context_spec, others, strict=False)) or None
+        return function(_checked(value, given[0]), context, *others[len(context_spec) :])
+
+    return endpoint
+
+
+def _checked(value, spec):
+    """`value`, with an error that names both shapes where a caller of the SavedModel passes another one.
+
+    Callers of a SavedModel are not checked, and a check of a shape that the graph takes for granted is optimised away.
+    """
+    unknown = tf.compat.v1.placeholder_with_default(value, [None] * spec.shape.rank)
+    return tf.ensure_shape(unknown, spec.shape, name=f"{spec.name}_must_have_the_shape_of_the_signature")
 
 
 def _context_spec(simulator):
@@ -59,11 +250,28 @@ def _context_spec(simulator):
     }
 
 
-def _flat_signature(function, argument, spec, context_spec):
-    """`function(value, context)` as a `tf.function` of named tensors, with its signature."""
+def _description(spec):
+    return {"shape": list(spec.shape), "dtype": spec.dtype.name}
 
-    @tf.function(input_signature=[spec, *context_spec.values()])
-    def endpoint(value, *entries):
-        return function(value, dict(zip(context_spec, entries, strict=True)) or None)
 
-    return (endpoint,)
+def _signature_row(name, signature):
+    inputs, outputs = (", ".join(_entry(*item) for item in part.items()) for part in signature.values())
+    return f"| `{name}` | {inputs} | {outputs} |"
+
+
+def _entry(name, description):
+    shape = ", ".join("batch" if size is None else str(size) for size in description["shape"])
+    return f"`{name}` {description['dtype']} `[{shape}]`"
+
+
+def _check_onnx(path, specs):
+    graph = importlib.import_module("onnx").load(path).graph
+    unknown = sorted({entry.name for entry in graph.input} - set(specs))
+    if unknown:
+        raise ValueError(
+            three_part(
+                f"a graph with the inputs {', '.join(specs)} alone",
+                f"also {', '.join(unknown)}, tensors that were made before the graph",
+                "Keep constants of simulator.network_input and simulator.project as NumPy arrays.",
+            )
+        )

@@ -24,24 +24,32 @@ class SIPMetrics:
             for name in MEASURED
         }
 
-    def update(self, values, weights):
+    def update(self, values, weights, due=None):
         """Add per-example values `{name: [B]}` of the examples whose weight is above 0.
 
         A value that is not finite is left out, since one overflow would hide all others; where none is finite, the
         metric becomes NaN, so that a diverged network is seen.
+
+        Args:
+            values: `{name: [B]}`.
+            weights: `[B]`.
+            due: {name: boolean scalar} of those that were not measured in every step.
         """
-        counted = weights > 0
-        for name, value in values.items():
-            value = tf.cast(value, tf.float32)
-            if name == "bad_input":
-                self.trackers[name].update_state(value)
-                continue
-            finite = counted & tf.math.is_finite(value)
-            lost = tf.reduce_any(counted) & ~tf.reduce_any(finite)
-            self.trackers[name].update_state(
-                tf.where(finite, value, tf.where(lost, float("nan"), 0.0)),
-                sample_weight=tf.cast(finite | (lost & counted), tf.float32),
-            )
+        due = due or {}
+        # All means at once, `[names, B]`: beside a small network, metrics one by one cost as much as its layers.
+        names = [name for name in values if name != "bad_input"]
+        table = tf.stack([tf.cast(values[name], tf.float32) for name in names])
+        counted = tf.stack([(weights > 0) & due.get(name, True) for name in names])
+        finite = counted & tf.math.is_finite(table)
+        counts = tf.reduce_sum(tf.cast(finite, tf.float32), axis=1)
+        sums = tf.reduce_sum(tf.where(finite, table, tf.zeros_like(table)), axis=1)
+        lost = tf.reduce_any(counted, axis=1) & (counts == 0)
+        counts = tf.where(lost, tf.ones_like(counts), counts)
+        averages = tf.where(lost, float("nan"), sums / tf.maximum(counts, 1.0))
+        for name, average, count in zip(names, tf.unstack(averages), tf.unstack(counts), strict=True):
+            self.trackers[name].update_state(average, sample_weight=count)
+        if "bad_input" in values:
+            self.trackers["bad_input"].update_state(tf.cast(values["bad_input"], tf.float32))
 
     def results(self, names):
         return {name: self.trackers[name].result() for name in names}

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sip import training
+from keras_sip import second_order, training
 from keras_sip.checks import RaiseOnFailure, check_distribution, check_network, check_solver
 from keras_sip.data import from_arrays, without_bad_examples
 from keras_sip.errors import check_choice, check_positive_int, three_part
@@ -105,7 +105,7 @@ class SIPModel(keras.Model):
         """Choose the optimizer; the loss is the simulator's objective.
 
         Args:
-            optimizer: A Keras optimizer or its name.
+            optimizer: A Keras optimizer or its name, or one of `keras_sip.optimizers`.
             run_eagerly, steps_per_execution, auto_scale_loss: As in Keras. Small networks need many steps per
                 execution.
             jit_compile: XLA for the whole step. "auto": the whole step on GPUs; on CPUs, where convolutions are slower
@@ -114,6 +114,7 @@ class SIPModel(keras.Model):
         """
         optimizer = keras.optimizers.get(optimizer)
         check_distribution(self.distribute_strategy, optimizer, jit_compile)
+        self._take_step = second_order.training_step(self, self.method, optimizer)
         super().compile(
             optimizer=optimizer,
             run_eagerly=run_eagerly,
@@ -184,10 +185,23 @@ class SIPModel(keras.Model):
         to_physical = self._physics.to_physical
         return result._replace(x=to_physical(result.x), update=to_physical(result.update))
 
+    def export(self, path, *, format="tf_saved_model", **options):
+        """Write the model for serving: a SavedModel with the signatures infer, simulate and refine, or ONNX.
+
+        Args:
+            path: What does not exist yet: a folder, or with "onnx" a file.
+            format: "tf_saved_model" or "onnx".
+            **options: Those of `keras_sip.export_saved_model`: jit_compile, title, facts, measured.
+        """
+        # Imported here: `export` is built on the models.
+        from keras_sip.export import export
+
+        export(self, path, format=format, **options)
+
     @property
     def x_scale(self):
         """Size of the components of x, by which the network's output is multiplied."""
-        return self._physics.scale.numpy()
+        return self._physics.scale
 
     @property
     def input_scale(self):
@@ -210,11 +224,12 @@ class SIPModel(keras.Model):
         """P at z `[B, *y_shape]`."""
         return self._compiled(self._physics.forward)(z, context)
 
-    def solve_scaled(self, z, y_target, context, y):
-        """The solver's result from z, in units of x_scale."""
+    def solve_scaled(self, z, y_target, context, y, solver=None):
+        """The result of `solver`, by default the model's, from z, in units of x_scale."""
+        solver = solver or self.solver
 
         def solve(z, y_target, context, y):
-            return self.solver.solve(self._physics, z, y_target, context, y0=y)
+            return solver.solve(self._physics, z, y_target, context, y0=y)
 
         return self._compiled(solve)(z, y_target, context, y)
 
@@ -246,19 +261,18 @@ class SIPModel(keras.Model):
                 )
             )
         due = (self.optimizer.iterations // self.method.optimizer_steps) % DESCENT_EVERY == 0
-        report = self.method.train_step(self, batch)
+        report = self._take_step(self, batch)
         values |= self._values(batch, report.z, report.y)
         values |= {"failed": report.failed, "update_norm": _rms(report.update)}
         if report.solver_steps is None:
             return self._record("train", values, sample_weight)
-        descent = tf.cond(
+        values["solver_steps"] = report.solver_steps
+        values["not_descending"] = tf.cond(
             due,
             lambda: self._not_descending(batch, report.z, report.y, report.update),
             lambda: tf.zeros_like(sample_weight),
         )
-        self._measured.update({"not_descending": descent}, sample_weight * tf.cast(due, sample_weight.dtype))
-        values["solver_steps"] = report.solver_steps
-        return self._record("train", values, sample_weight, also=("not_descending",))
+        return self._record("train", values, sample_weight, due={"not_descending": due})
 
     def test_step(self, data):
         batch, sample_weight, values = self._unpack(data)
@@ -372,10 +386,10 @@ class SIPModel(keras.Model):
         before, after = (self.simulator.objective(value, batch.y_target, batch.context) for value in (y, after))
         return tf.cast(~(after < before), before.dtype)
 
-    def _record(self, phase, values, sample_weight, also=()):
-        """Add `values` to the metrics; the results of these and of those in `also`, which had their own weights."""
-        self._measured.update(values, sample_weight)
-        self._reported[phase] = (*values, *also)
+    def _record(self, phase, values, sample_weight, due=None):
+        """Add `values` to the metrics, and return the results of these."""
+        self._measured.update(values, sample_weight, due)
+        self._reported[phase] = tuple(values)
         return self._measured.results(self._reported[phase])
 
 

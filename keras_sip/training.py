@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_sip.errors import check_number, check_positive_int, three_part
+from keras_sip.errors import check_choice, check_number, check_positive_int, three_part
 from keras_sip.ops import batched
+from keras_sip.solvers.problem import half_square
 
 
 class Batch(NamedTuple):
@@ -51,13 +52,17 @@ class TrainingMethod:
     **Must override** `desired_update(model, batch, z) -> Report`: the change U of the prediction z that is asked for,
     for each example. The network then takes a step on 1/2 |z - (z0 + U)|^2, z0 + U a constant (Section 3.2).
 
-    **May override** `train_step(model, batch) -> Report`, where one step on that loss is not what is wanted;
+    **May override** `direction(update)`, where the network is to descend another norm of z - (z0 + U);
+    `train_step(model, batch) -> Report`, where one step on such a loss is not what is wanted;
     `check(model)`, which refuses a model that lacks what the method needs; `needs_labels`; `optimizer_steps`, the
-    number of optimizer steps in one training step.
+    number of optimizer steps in one training step; `residual` and `objective`, where second-order optimizers are to
+    see more than that loss.
     """
 
     needs_labels = False
     optimizer_steps = 1
+    # Norm of z - (z0 + U) that the network descends; second-order optimizers need the half square.
+    proxy = "l2"
 
     def check(self, model):
         """Refuse a model that lacks what the method needs."""
@@ -75,8 +80,26 @@ class TrainingMethod:
         with tf.GradientTape() as tape:
             z, penalties = model.predict_scaled(batch.observation, training=True)
         report = self.desired_update(model, batch, z)
-        model.apply_update(tape, z, penalties, report.update, batch.weight)
+        model.apply_update(tape, z, penalties, self.direction(report.update), batch.weight)
         return report
+
+    def direction(self, update):
+        """Minus the gradient of the loss with respect to z; of 1/2 |z - (z0 + U)|^2 at z0 it is U."""
+        return update
+
+    def residual(self, model, batch, report):
+        """z -> r `[B, ...]` with 1/2 sum r^2 the loss of an example, constants taken from a report at the start."""
+        # In this order U is never rounded against x.
+        return lambda z: (z - report.z) - report.update
+
+    def objective(self, model, batch, report):
+        """z -> the loss of each example `[B]`."""
+        residual = self.residual(model, batch, report)
+        return lambda z: half_square(residual(z))
+
+    def is_least_squares(self, model):
+        """Whether `residual` gives the loss."""
+        return True
 
     def get_config(self):
         return dataclasses.asdict(self)
@@ -86,25 +109,49 @@ class TrainingMethod:
         return cls(**config)
 
 
+PROXIES = ("l2", "l1")
+
+
 @keras.saving.register_keras_serializable(package="keras_sip")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SIP(TrainingMethod):
     """The update of the model's inverse solver takes the place of the physics gradient (Eqs. 6 and 7).
 
+    The regimes of Section 3 of the paper are settings of it:
+
+        SIP()                                               one solver step, Eq. 6
+        SIP(solver_steps=m)                                 U = dx_0 + ... + dx_m
+        SIP(solver_steps=1000, solver_tolerance=1e-6)       the solver run to convergence, Eq. 5
+        SIP(updates_per_solve=K, sufficient_decrease=tau)   Theorem 3
+
     Args:
         step_size: Factor on U.
+        solver_steps, solver_tolerance: The solver's `max_steps` and `tolerance` in training; None leaves its own.
         updates_per_solve: Network updates towards one x_tilde = x0 + U before the solver is asked again (Theorem 3).
         sufficient_decrease: tau of Eq. 11, or None. With it, an example takes part in further updates of one solve only
             until its objective has fallen by tau/2 of L(x0), the stopping rule of Theorem 3 where L(x*) = 0.
+        curvature_power: p of a solver with that option (`SaddleFreeNewton`), for few unknowns: component j of U along
+            eigenvector j of the Hessian is multiplied by |lambda_j|^p.
+        adjoint_mix: beta. With the downhill adjoint a of back-propagation, U becomes U + beta a |U| / |a|, |.| the root
+            mean square over the batch: better in y, where the solver alone spends all effort on x.
+        proxy: Norm of z - (z0 + U) that the network descends: "l2", half its square, or "l1", for which only the sign
+            of each component of U counts (the authors' published code for the rotated sine).
     """
 
     step_size: float = 1.0
+    solver_steps: int | None = None
+    solver_tolerance: float | None = None
     updates_per_solve: int = 1
     sufficient_decrease: float | None = None
+    curvature_power: float | None = None
+    adjoint_mix: float = 0.0
+    proxy: str = "l2"
 
     def __post_init__(self):
         check_number("step_size", self.step_size, exclusive=True)
         check_positive_int("updates_per_solve", self.updates_per_solve)
+        check_number("adjoint_mix", self.adjoint_mix)
+        check_choice("proxy", self.proxy, PROXIES)
         if self.sufficient_decrease is not None:
             check_number("sufficient_decrease", self.sufficient_decrease, exclusive=True, maximum=1.0)
 
@@ -121,11 +168,39 @@ class SIP(TrainingMethod):
                     "Pass one, such as GaussNewton(), or choose method='adjoint'.",
                 )
             )
+        self._solver(model)
 
     def desired_update(self, model, batch, z):
         y = model.simulate_scaled(z, batch.context)
-        result = model.solve_scaled(z, batch.y_target, batch.context, y)
-        return Report(z, y, self.step_size * result.update, result.failed, result.num_steps)
+        result = model.solve_scaled(z, batch.y_target, batch.context, y, solver=self._solver(model))
+        update = self.step_size * result.update
+        if self.adjoint_mix:
+            _, downhill, _ = adjoint(model, batch, z)
+            ratio = tf.math.divide_no_nan(batched.total_rms(update), batched.total_rms(downhill))
+            update += self.adjoint_mix * ratio * downhill
+        return Report(z, y, update, result.failed, result.num_steps)
+
+    def direction(self, update):
+        return tf.sign(update) if self.proxy == "l1" else update
+
+    def _solver(self, model):
+        """The model's solver with the options that this method sets."""
+        given = {
+            "max_steps": self.solver_steps,
+            "tolerance": self.solver_tolerance,
+            "curvature_power": self.curvature_power,
+        }
+        options = {name: value for name, value in given.items() if value is not None}
+        lacking = sorted(name for name in options if not hasattr(model.solver, name))
+        if lacking:
+            raise ValueError(
+                three_part(
+                    f"a solver with the option {', '.join(lacking)}",
+                    f"{model.solver!r}",
+                    "Use SaddleFreeNewton(), or leave the option out of SIP(...).",
+                )
+            )
+        return model.solver.with_options(**options)
 
     def train_step(self, model, batch):
         report = super().train_step(model, batch)
@@ -136,7 +211,7 @@ class SIP(TrainingMethod):
             # The part of U that is left, formed so that U itself is never rounded against x.
             left = report.update - (z - report.z)
             weight = batch.weight * self._unfinished(model, batch, report, z)
-            model.apply_update(tape, z, penalties, left, weight)
+            model.apply_update(tape, z, penalties, self.direction(left), weight)
         return report
 
     def _unfinished(self, model, batch, report, z):
@@ -155,14 +230,23 @@ class Adjoint(TrainingMethod):
     """Back-propagation through the simulator: the network descends L itself (Eqs. 3 and 8)."""
 
     def desired_update(self, model, batch, z):
-        with tf.GradientTape() as tape:
-            tape.watch(z)
-            y = model.simulate_scaled(z, batch.context)
-        gradient = model.simulator.objective_gradient(y, batch.y_target, batch.context)
-        update = -tape.gradient(y, z, output_gradients=gradient, unconnected_gradients="zero")
-        finite = batched.all_finite(update) & batched.all_finite(y)
-        update = batched.where_example(finite, update, tf.zeros_like(update))
+        y, update, finite = adjoint(model, batch, z)
         return Report(z, y, update, ~finite)
+
+    def residual(self, model, batch, report):
+        def residual(z):
+            return model.simulator.residual(model.simulate_scaled(z, batch.context), batch.y_target, batch.context)
+
+        return residual
+
+    def objective(self, model, batch, report):
+        def objective(z):
+            return model.simulator.objective(model.simulate_scaled(z, batch.context), batch.y_target, batch.context)
+
+        return objective
+
+    def is_least_squares(self, model):
+        return model.simulator.is_least_squares
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -177,6 +261,17 @@ class Supervised(TrainingMethod):
         finite = batched.all_finite(update)
         update = batched.where_example(finite, update, tf.zeros_like(update))
         return Report(z, model.simulate_scaled(z, batch.context), update, ~finite)
+
+
+def adjoint(model, batch, z):
+    """(y, -dL/dz, finite): P at z, and the way downhill by back-propagation through P; 0 where it is not finite."""
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        y = model.simulate_scaled(z, batch.context)
+    gradient = model.simulator.objective_gradient(y, batch.y_target, batch.context)
+    update = -tape.gradient(y, z, output_gradients=gradient, unconnected_gradients="zero")
+    finite = batched.all_finite(update) & batched.all_finite(y)
+    return y, batched.where_example(finite, update, tf.zeros_like(update)), finite
 
 
 METHODS = {"sip": SIP, "adjoint": Adjoint, "supervised": Supervised}

@@ -27,9 +27,10 @@ class FanInUniform:
     def __call__(self, fan_in):
         bound = fan_in**-0.5
         return {
-            "kernel_initializer": keras.initializers.RandomUniform(-bound, bound, seed=self._next_seed()),
-            "bias_initializer": keras.initializers.RandomUniform(-bound, bound, seed=self._next_seed()),
+            "kernel_initializer": keras.initializers.RandomUniform(-bound, bound, seed=self.next_seed()),
+            "bias_initializer": keras.initializers.RandomUniform(-bound, bound, seed=self.next_seed()),
         }
 
-    def _next_seed(self):
+    def next_seed(self):
+        """A seed for another initialiser of the same network."""
         return None if self._seeds is None else self._seeds.getrandbits(31)

@@ -4,6 +4,38 @@ Fields are `[B, *resolution, C]`, x axis first, in float32 or float64. Every fun
 example of a batch never touches another: a NaN in one leaves the others bit-identical.
 """
 
-from keras_sip.ops import batched, conjugate_gradient, derivatives, random_fields, spectral, stencils
+from keras_sip.ops import (
+    advection,
+    batched,
+    blur,
+    conjugate_gradient,
+    derivatives,
+    eigen,
+    moments,
+    orthogonal,
+    quadratic_model,
+    random_boxes,
+    random_fields,
+    random_markers,
+    spectral,
+    staggered,
+    stencils,
+)
 
-__all__ = ["batched", "conjugate_gradient", "derivatives", "random_fields", "spectral", "stencils"]
+__all__ = [
+    "advection",
+    "batched",
+    "blur",
+    "conjugate_gradient",
+    "derivatives",
+    "eigen",
+    "moments",
+    "orthogonal",
+    "quadratic_model",
+    "random_boxes",
+    "random_fields",
+    "random_markers",
+    "spectral",
+    "staggered",
+    "stencils",
+]

@@ -30,6 +30,14 @@ def max_abs(tensor):
     return tf.where(has_nan, tf.constant(np.nan, largest.dtype), tf.maximum(largest, tf.zeros_like(largest)))
 
 
+def total_rms(tensor):
+    """Root mean square of all entries of a tensor, a scalar; right wherever it is a normal float itself."""
+    largest = tf.reduce_max(tf.abs(tensor))
+    usable = tf.math.is_finite(largest) & (largest >= np.finfo(largest.dtype.as_numpy_dtype).tiny)
+    scale = tf.where(usable, largest, tf.ones_like(largest))
+    return scale * tf.sqrt(tf.reduce_mean(tf.square(tensor / scale)))
+
+
 def safe_scale(tensor):
     """The unit in which to measure each example: its largest magnitude, or 1 where one cannot divide by that. `[B]`.
 

@@ -75,25 +75,29 @@ def as_seed(seed):
     return words
 
 
+def uniform(shape, seed, *, dtype="float32"):
+    """Independent numbers uniform in (0, 1), from 32 bits each.
+
+    TensorFlow's own uniform and normal floats differ between its kernels and XLA; the Philox bits do not. Taking 32 of
+    them for either precision makes the float64 numbers the float32 ones to rounding.
+    """
+    bits = tf.random.stateless_uniform(shape, as_seed(seed), None, None, dtype=tf.uint32, alg="philox")
+    # Half a unit away from 0, whose logarithm is infinite.
+    return (tf.cast(bits, dtype) + 0.5) * 2.0**-32
+
+
 def split_seed(seed, n):
     """n independent seeds from one, int64 `[n, 2]`."""
     return tf.random.split(as_seed(seed), n, alg="philox")
 
 
 def _white_noise(shape, seed, dtype):
-    """Independent standard normal numbers by the Box-Muller transform of Philox bits.
-
-    TensorFlow's own normal and uniform floats differ between its kernels and XLA; the bits do not. Taking 32 of them
-    for either precision makes the float64 field the float32 one.
-    """
+    """Independent standard normal numbers by the Box-Muller transform."""
     entries = int(np.prod(shape[1:]))
     pairs = -(-entries // 2)
-    bits_shape = [shape[0], 2 * pairs]
-    bits = tf.random.stateless_uniform(bits_shape, as_seed(seed), None, None, dtype=tf.uint32, alg="philox")
-    # Half a unit away from 0, whose logarithm is infinite.
-    uniform = (tf.cast(bits, dtype) + 0.5) * 2.0**-32
-    radius = tf.sqrt(-2.0 * tf.math.log(uniform[:, :pairs]))
-    angle = 2.0 * np.pi * uniform[:, pairs:]
+    numbers = uniform([shape[0], 2 * pairs], seed, dtype=dtype)
+    radius = tf.sqrt(-2.0 * tf.math.log(numbers[:, :pairs]))
+    angle = 2.0 * np.pi * numbers[:, pairs:]
     normal = tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=1)
     return tf.reshape(normal[:, :entries], shape)
 

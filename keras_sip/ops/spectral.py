@@ -1,4 +1,4 @@
-"""Sine and Fourier transforms of fields `[B, *resolution, C]`, and what is diagonal in them."""
+"""Sine, cosine and Fourier transforms of fields `[B, *resolution, C]`, and what is diagonal in them."""
 
 import functools
 
@@ -6,6 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sip.ops.stencils import check_boundary
+
+BASES = ("fourier", "sine", "cosine")
 
 # Axes up to this length are transformed by a matrix product, longer ones by an FFT. Time of the FFT over that of the
 # product for a 2D transform in float32 on two CPU cores, graph (XLA): 3.2 (2.5) at 64 cells, 2.4 (1.0) at 256,
@@ -28,18 +30,30 @@ def sine_transform(field, axes):
 
     Source: Press et al., Numerical Recipes, 3rd ed., Section 12.4.1 (there without the factor).
     """
-    shape = field.shape
-    for axis in axes:
-        length, stride = shape[axis], int(np.prod(shape[axis + 1 :]))
-        # In memory the field is a stack of length x stride matrices, so no product needs a transpose.
-        if length > LONGEST_MATRIX_AXIS:
-            columns = tf.linalg.matrix_transpose(tf.reshape(field, [-1, length, stride]))
-            field = tf.linalg.matrix_transpose(_sine_transform_by_fft(columns))
-        elif stride == 1:
-            field = tf.reshape(field, [-1, length]) @ tf.constant(_sine_matrix(length), field.dtype)
-        else:
-            field = tf.constant(_sine_matrix(length), field.dtype) @ tf.reshape(field, [-1, length, stride])
-    return tf.reshape(field, [-1, *shape[1:]])
+    return _transform_axes(field, axes, _sine_matrix, _sine_transform_by_fft)
+
+
+def cosine_transform(field, axes):
+    """Orthonormal type-II discrete cosine transform along `axes`.
+
+    F_k = c_k sum_j f_j cos(pi k (j + 1/2) / n),   j, k = 0 ... n - 1,   c_0 = sqrt(1 / n), else c_k = sqrt(2 / n)
+
+    Its basis functions have no slope at the outer faces of the first and last cells: insulated walls.
+
+    Args:
+        field: A tensor of any rank, `[B, *resolution, C]` for a field.
+        axes: The axes to transform, for a field 1 ... d.
+
+    Source: Press et al., Numerical Recipes, 3rd ed., Section 12.4.2 (there without the factors).
+    """
+    return _transform_axes(field, axes, _cosine_matrix, lambda rows: tf.signal.dct(rows, type=2, norm="ortho"))
+
+
+def inverse_cosine_transform(modes, axes):
+    """Inverse, and transpose, of `cosine_transform`."""
+    return _transform_axes(
+        modes, axes, lambda length: _cosine_matrix(length).T, lambda rows: tf.signal.idct(rows, type=2, norm="ortho")
+    )
 
 
 def fourier_modes(field):
@@ -117,12 +131,59 @@ def laplacian_eigenvalues(resolution, spacing, boundary, dtype):
     return _sum_over_axes(per_axis).astype(dtype)
 
 
+def mode_frequencies(resolution, spacing, basis):
+    """q of the modes of a basis along each axis, in cycles per length: d NumPy float64 arrays that broadcast.
+
+    "fourier", those of `fourier_modes`: n / (N dx), n negative in the second half of all axes but the last;
+    "sine", of `sine_transform`: k / (2 (N + 1) dx), k = 1 ... N;
+    "cosine", of `cosine_transform`: k / (2 N dx), k = 0 ... N - 1.
+    """
+    if basis not in BASES:
+        raise ValueError(
+            f"Expected `basis` to be one of {', '.join(map(repr, BASES))}.\nReceived basis={basis!r}.\n"
+            'Choose "fourier" for periodic fields, "sine" for fields that vanish outside, "cosine" for insulated walls.'
+        )
+    per_axis = []
+    for cells, width, is_last in _grid_axes(resolution, spacing):
+        if basis == "fourier":
+            per_axis.append((np.fft.rfftfreq if is_last else np.fft.fftfreq)(cells, width))
+        elif basis == "sine":
+            per_axis.append(np.arange(1, cells + 1) / (2 * (cells + 1) * width))
+        else:
+            per_axis.append(np.arange(cells) / (2 * cells * width))
+    return np.meshgrid(*per_axis, indexing="ij", sparse=True)
+
+
+def _transform_axes(field, axes, matrix_of_length, transform_rows):
+    """Transform along each axis: by a product with its matrix, or long ones by `transform_rows` of `[B, stride, n]`."""
+    shape = field.shape
+    for axis in axes:
+        length, stride = shape[axis], int(np.prod(shape[axis + 1 :]))
+        # In memory the field is a stack of length x stride matrices, so no product needs a transpose.
+        if length > LONGEST_MATRIX_AXIS:
+            columns = tf.linalg.matrix_transpose(tf.reshape(field, [-1, length, stride]))
+            field = tf.linalg.matrix_transpose(transform_rows(columns))
+        elif stride == 1:
+            field = tf.reshape(field, [-1, length]) @ tf.constant(matrix_of_length(length).T, field.dtype)
+        else:
+            field = tf.constant(matrix_of_length(length), field.dtype) @ tf.reshape(field, [-1, length, stride])
+    return tf.reshape(field, [-1, *shape[1:]])
+
+
 @functools.cache
 def _sine_matrix(length):
     index = np.arange(1, length + 1)
     # The product is reduced to one period as an integer, where that is exact.
     half_turns = np.outer(index, index) % (2 * (length + 1)) / (length + 1)
     return np.sqrt(2 / (length + 1)) * np.sin(np.pi * half_turns)
+
+
+@functools.cache
+def _cosine_matrix(length):
+    index = np.arange(length)
+    # As for the sines, reduced to one period while it is an integer.
+    half_turns = np.outer(index, 2 * index + 1) % (4 * length) / (2 * length)
+    return np.where(index == 0, 1.0, np.sqrt(2.0))[:, None] / np.sqrt(length) * np.cos(np.pi * half_turns)
 
 
 def _sine_transform_by_fft(rows):

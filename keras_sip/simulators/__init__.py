@@ -1,8 +1,49 @@
 """Physical systems, one a file."""
 
-from keras_sip.simulators.base import Simulator
-from keras_sip.simulators.function import from_function
-from keras_sip.simulators.nondimensional import Nondimensional
-from keras_sip.simulators.poisson import Poisson
+from keras_sip.simulators.base import (
+    Simulator,
+)
+from keras_sip.simulators.degraded import (
+    Degraded,
+)
+from keras_sip.simulators.exponential import (
+    Exponential,
+)
+from keras_sip.simulators.function import (
+    from_function,
+)
+from keras_sip.simulators.heat import (
+    Heat,
+)
+from keras_sip.simulators.navier_stokes import (
+    NavierStokes,
+)
+from keras_sip.simulators.nondimensional import (
+    Nondimensional,
+)
+from keras_sip.simulators.poisson import (
+    Poisson,
+)
+from keras_sip.simulators.quartic_bowl import (
+    QuarticBowl,
+)
+from keras_sip.simulators.rotated_sine import (
+    RotatedSine,
+)
+from keras_sip.simulators.spectral import (
+    SpectralSimulator,
+)
 
-__all__ = ["Nondimensional", "Poisson", "Simulator", "from_function"]
+__all__ = [
+    "Degraded",
+    "Exponential",
+    "Heat",
+    "NavierStokes",
+    "Nondimensional",
+    "Poisson",
+    "QuarticBowl",
+    "RotatedSine",
+    "Simulator",
+    "SpectralSimulator",
+    "from_function",
+]

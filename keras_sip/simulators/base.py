@@ -48,6 +48,10 @@ class Simulator:
     dtype = "float32"
     # Whether forward and its solvers run faster under XLA on a CPU too: a measurement, see benchmarks/train_step.py.
     prefers_xla = False
+    # P mode by mode, a `DiagonalForm`, where it is linear and diagonal in a spectral basis: see `SpectralSimulator`.
+    diagonal_form = None
+    # What a run backward in time tells about x, a `ReverseForm`, where the process can be reversed.
+    reverse_form = None
 
     def __new__(cls, *args, **kwargs):
         self = super().__new__(cls)
@@ -142,7 +146,8 @@ class Simulator:
 
     def distance(self, x, x_ref):
         """Error of x per example `[B]`. Default: the mean absolute error per component."""
-        return tf.reduce_mean(tf.abs(x - x_ref), axis=list(range(1, x.shape.rank)))
+        error = tf.abs(x - x_ref)
+        return tf.reduce_mean(error, axis=list(range(1, error.shape.rank)))
 
     @property
     def x_scale(self):

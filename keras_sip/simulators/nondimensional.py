@@ -1,8 +1,9 @@
 """A simulator in the units that a network likes: x = x_scale * z with z near 1."""
 
+import functools
+
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_sip.errors import three_part
 from keras_sip.simulators.base import Simulator, check_simulator_interface
@@ -25,9 +26,16 @@ class Nondimensional(Simulator):
         self.physical = check_simulator_interface(simulator)
         self.x_shape, self.y_shape, self.dtype = simulator.x_shape, simulator.y_shape, simulator.dtype
         self.prefers_xla = simulator.prefers_xla
-        self.scale = tf.constant(_checked_scale(simulator, x_scale), simulator.dtype)
+        # NumPy, not a tensor: a graph that captures a tensor cannot be exported to ONNX.
+        self.scale = _checked_scale(simulator, x_scale)
 
     x_scale = 1.0
+
+    @functools.cached_property
+    def diagonal_form(self):
+        """That of the wrapped simulator, where all components of x have one scale."""
+        form, scale = self.physical.diagonal_form, np.unique(self.scale)
+        return form._replace(transfer=form.transfer * scale) if form is not None and scale.size == 1 else None
 
     def to_physical(self, z):
         return self.scale * z
@@ -46,6 +54,15 @@ class Nondimensional(Simulator):
 
     def inverse(self, y_target, x_near, context=None):
         return self.from_physical(self.physical.inverse(y_target, self.to_physical(x_near), context))
+
+    @property
+    def reverse_form(self):
+        form = self.physical.reverse_form
+        return form and form._replace(
+            parameters=lambda x, context: form.parameters(self.to_physical(x), context),
+            from_parameters=lambda parameters, context: self.from_physical(form.from_parameters(parameters, context)),
+            mismatch=lambda x, y_target, context: form.mismatch(self.to_physical(x), y_target, context),
+        )
 
     def sample(self, batch_size, seed):
         sample = self.physical.sample(batch_size, seed)
@@ -66,7 +83,7 @@ class Nondimensional(Simulator):
     def get_config(self):
         return {
             "simulator": keras.saving.serialize_keras_object(self.physical),
-            "x_scale": self.scale.numpy().tolist(),
+            "x_scale": self.scale.tolist(),
         }
 
     @classmethod

@@ -4,15 +4,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.errors import check_choice, check_number, check_positive_int
+from keras_sip.errors import check_choice, check_positive_int
 from keras_sip.ops import random_fields, spectral, stencils
-from keras_sip.simulators.base import Simulator, check_resolution
+from keras_sip.simulators.spectral import SpectralSimulator
 
-BOUNDARIES = ("dirichlet", "periodic")
+BASIS_OF_BOUNDARY = {"dirichlet": "sine", "periodic": "fourier"}
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
-class Poisson(Simulator):
+class Poisson(SpectralSimulator):
     """y solves  laplace y = x  on a rectangular grid: P = inverse of the five-point Laplacian.
 
     x, y: `[B, H, W, 1]`, values at cell centres, x axis first; also `[B, N, 1]` in one dimension and
@@ -40,22 +40,14 @@ class Poisson(Simulator):
     x_scale = 1.0
 
     def __init__(self, resolution, *, spacing=1.0, boundary="dirichlet", dtype="float32"):
-        self.resolution = check_resolution(resolution)
-        self.spacing = check_number("spacing", spacing, exclusive=True)
-        self.boundary = check_choice("boundary", boundary, BOUNDARIES)
-        self.dtype = check_choice("dtype", dtype, ("float32", "float64"))
-        self.x_shape = self.y_shape = (*self.resolution, 1)
-        eigenvalues = spectral.laplacian_eigenvalues(self.resolution, self.spacing, self.boundary, dtype="float64")
-        eigenvalues = np.asarray(eigenvalues)
-        null = eigenvalues == 0
-        self._inverse_eigenvalues = np.where(null, 0.0, 1.0 / np.where(null, 1.0, eigenvalues)).astype(dtype)
+        self.boundary = check_choice("boundary", boundary, tuple(BASIS_OF_BOUNDARY))
+        super().__init__(resolution, basis=BASIS_OF_BOUNDARY[boundary], spacing=spacing, dtype=dtype)
 
-    def forward(self, x, context=None):
-        if self.boundary == "periodic":
-            return spectral.periodic_filter(x, self._inverse_eigenvalues)
-        axes = range(1, 1 + len(self.resolution))
-        modes = spectral.sine_transform(x, axes)
-        return spectral.sine_transform(modes * self._inverse_eigenvalues[..., None], axes)
+    def transfer_function(self, frequencies):
+        # Those of the five-point Laplacian, not -(2 pi q)^2: `inverse` is that Laplacian.
+        eigenvalues = spectral.laplacian_eigenvalues(self.resolution, self.spacing, self.boundary, dtype="float64")
+        null = eigenvalues == 0
+        return np.where(null, 0.0, 1.0 / np.where(null, 1.0, eigenvalues))
 
     def inverse(self, y_target, x_near, context=None):
         x = stencils.laplacian(y_target, self.spacing, self.boundary)

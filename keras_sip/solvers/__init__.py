@@ -1,18 +1,85 @@
 """Inverse solvers, one method a file."""
 
-from keras_sip.solvers.analytic_inverse import AnalyticInverse
-from keras_sip.solvers.base import InverseSolver, SolverError, SolverResult, Status
-from keras_sip.solvers.gauss_newton import GaussNewton
-from keras_sip.solvers.gradient_descent import GradientDescent
-from keras_sip.solvers.levenberg_marquardt import LevenbergMarquardt
+from keras_sip.solvers.analytic_inverse import (
+    AnalyticInverse,
+)
+from keras_sip.solvers.automatic import (
+    auto_solver,
+)
+from keras_sip.solvers.base import (
+    InverseSolver,
+    SolverError,
+    SolverResult,
+    Status,
+)
+from keras_sip.solvers.chain import (
+    Chain,
+)
+from keras_sip.solvers.damped_spectral_inverse import (
+    DampedSpectralInverse,
+)
+from keras_sip.solvers.direct_inverse import (
+    DirectInverse,
+)
+from keras_sip.solvers.gauss_newton import (
+    GaussNewton,
+)
+from keras_sip.solvers.gradient_descent import (
+    GradientDescent,
+)
+from keras_sip.solvers.lbfgs import (
+    LBFGS,
+)
+from keras_sip.solvers.levenberg_marquardt import (
+    LevenbergMarquardt,
+)
+from keras_sip.solvers.newton import (
+    Newton,
+)
+from keras_sip.solvers.normalized_gradient import (
+    NormalizedGradient,
+    SignStep,
+)
+from keras_sip.solvers.reverse_simulation import (
+    ReverseSimulation,
+)
+from keras_sip.solvers.saddle_free_newton import (
+    SaddleFreeNewton,
+)
+from keras_sip.solvers.spectral_inverse import (
+    SpectralInverse,
+)
+from keras_sip.solvers.wiener_inverse import (
+    WienerInverse,
+)
+from keras_sip.solvers.wrappers import (
+    Fallback,
+    LimitedStep,
+    LineSearch,
+)
 
 __all__ = [
     "AnalyticInverse",
+    "Chain",
+    "DampedSpectralInverse",
+    "DirectInverse",
+    "Fallback",
     "GaussNewton",
     "GradientDescent",
     "InverseSolver",
+    "LBFGS",
     "LevenbergMarquardt",
+    "LimitedStep",
+    "LineSearch",
+    "Newton",
+    "NormalizedGradient",
+    "ReverseSimulation",
+    "SaddleFreeNewton",
+    "SignStep",
     "SolverError",
     "SolverResult",
+    "SpectralInverse",
     "Status",
+    "WienerInverse",
+    "auto_solver",
 ]

@@ -168,15 +168,31 @@ class InverseSolver:
         if self.max_steps == 1:
             progress = self._advance(problem, x0, progress)
         else:
-            progress = tf.while_loop(
-                lambda p: (p.count < self.max_steps) & tf.reduce_any(p.active),
-                lambda p: (self._advance(problem, x0, p),),
-                (progress,),
-                maximum_iterations=self.max_steps,
-            )[0]
+            progress = self._iterate(problem, x0, progress, self.max_steps)
         if self.on_failure == "keep_best":
             progress = _keep_best(progress, problem.objective(x0 + progress.update))
         return self.finish(problem, x0, progress.update, progress.status, progress.num_steps, evaluate_result)
+
+    def improve(self, simulator, x0, y_target, context=None, *, steps):
+        """`refining(steps).solve(...)` where the number of steps is a tensor, known only when the graph runs.
+
+        A solver that overrides `solve` is run `steps` times over, each run from the best point so far.
+
+        Args:
+            simulator, x0, y_target, context: As in `solve`.
+            steps: int32 scalar.
+
+        Returns:
+            A `SolverResult` with y and objective; no example's objective is above that at x0.
+        """
+        if type(self).solve is not InverseSolver.solve:
+            return self._repeat(simulator, x0, y_target, context, steps)
+        solver = self.with_options(on_failure="keep_best")
+        x0, y_target, context = solver.prepare(simulator, x0, y_target, context)
+        problem = InverseProblem(simulator, y_target, context).scaled_at(x0)
+        progress = solver._iterate(problem, x0, solver._start(problem, x0, y_target), steps)
+        progress = _keep_best(progress, problem.objective(x0 + progress.update))
+        return solver.finish(problem, x0, progress.update, progress.status, progress.num_steps, evaluate_result=True)
 
     def prepare(self, simulator, x0, y_target, context):
         """The checked arguments of `solve` as tensors in the simulator's precision."""
@@ -185,18 +201,16 @@ class InverseSolver:
 
     def finish(self, problem, x0, update, status, num_steps, evaluate_result=False):
         """The result, with the update of failed examples replaced as `on_failure` says. It is always finite."""
-        status = tf.where(batched.all_finite(update), status, tf.maximum(status, int(Status.NON_FINITE)))
+        finite = batched.all_finite(update)
+        status = tf.where(finite, status, tf.maximum(status, int(Status.NON_FINITE)))
         failed = status >= Status.NON_FINITE
         if self.on_failure == "raise":
             _raise_if_concrete(status)
+        fallback = tf.zeros_like(x0)
         if self.on_failure == "gradient":
-            fallback = tf.cond(
-                tf.reduce_any(failed), lambda: bounded_gradient_step(problem, x0), lambda: tf.zeros_like(x0)
-            )
-            update = batched.where_example(failed, fallback, update)
-        elif self.on_failure != "keep_best":
-            update = batched.where_example(failed, tf.zeros_like(update), update)
-        update = batched.where_example(batched.all_finite(update), update, tf.zeros_like(update))
+            fallback = tf.cond(tf.reduce_any(failed), lambda: bounded_gradient_step(problem, x0), lambda: fallback)
+        replaced = ~finite if self.on_failure == "keep_best" else failed
+        update = batched.where_example(replaced, fallback, update)
         x = x0 + update
         y = objective = None
         if evaluate_result:
@@ -234,6 +248,36 @@ class InverseSolver:
             best_objective=infinite,
             best_update=tf.zeros_like(x0),
         )
+
+    def _iterate(self, problem, x0, progress, limit):
+        return tf.while_loop(
+            lambda p: (p.count < limit) & tf.reduce_any(p.active),
+            lambda p: (self._advance(problem, x0, p),),
+            (progress,),
+            maximum_iterations=limit,
+        )[0]
+
+    def _repeat(self, simulator, x0, y_target, context, steps):
+        solver = self.refining(1)
+        y = simulator.forward(simulator.as_x(x0), simulator.as_context(context))
+        batch = tf.shape(x0)[:1]
+        start = SolverResult(
+            x=x0,
+            update=tf.zeros_like(x0),
+            y=y,
+            status=tf.fill(batch, int(Status.MAX_STEPS)),
+            num_steps=tf.zeros(batch, tf.int32),
+            objective=simulator.objective(y, y_target, context),
+        )
+
+        def again(count, best):
+            result = solver.solve(simulator, best.x, y_target, context, y0=best.y, evaluate_result=True)
+            result = result._replace(update=best.update + result.update, num_steps=best.num_steps + result.num_steps)
+            return count + 1, batched.where_example(result.objective <= best.objective, result, best)
+
+        return tf.while_loop(
+            lambda count, best: count < steps, again, (tf.constant(0), start), maximum_iterations=steps
+        )[1]
 
     def _advance(self, problem, x0, progress):
         step = self.step(problem, x0 + progress.update, progress.state)

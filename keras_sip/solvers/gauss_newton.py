@@ -1,72 +1,60 @@
-"""Gauss-Newton without matrices: for any differentiable simulator, no knowledge of its inverse."""
+"""Gauss-Newton: for any differentiable simulator, no knowledge of its inverse."""
 
 import dataclasses
 
 import keras
 import tensorflow as tf
 
-from keras_sip.errors import check_number, check_positive_int, three_part
-from keras_sip.ops.conjugate_gradient import cgls
 from keras_sip.solvers.base import InverseSolver, Status, Step
+from keras_sip.solvers.linear_model import check_least_squares, check_linear_options, linear_model
 from keras_sip.solvers.problem import half_square
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GaussNewton(InverseSolver):
-    """dx = argmin 1/2 |r + J dx|^2, by conjugate gradients on J^T J dx = -J^T r with products of J and J^T only.
+    """dx = argmin 1/2 |r + J dx|^2, the shortest such step where there are several.
 
-    One CG step costs about three simulations. CG meets the best-determined directions first and stops before the
-    worst, which regularises; more `cg_steps` go further.
+    Dense where x has few components: by the singular values of J, so that the condition of J is not squared. Without
+    matrices above: by conjugate gradients on J^T J dx = -J^T r with products of J and J^T only, about three simulations
+    each. CG meets the best-determined directions first and stops before the worst, which regularises; more `cg_steps`
+    go further.
 
-    Scale law: any invertible map of x where CG converges (cg_steps at least the number of components, a small
-    cg_tolerance); stopped early, only rotations and a common factor. Any unit of y.
+    Scale law: any invertible map of x, for full-rank J and where CG converges (cg_steps at least the number of
+    components, a small cg_tolerance); stopped early, only rotations and a common factor. Any unit of y.
 
     Source: Nocedal and Wright, Numerical Optimization, 2nd ed., Section 10.3; CGLS as in Björck 1996, Algorithm 7.4.1.
 
     Args:
+        linear_solver: "dense", "conjugate_gradient", or "auto": dense up to 16 components of x.
         cg_steps: CG steps at most in each Gauss-Newton step.
         cg_tolerance: CG stops where |J^T (r + J dx)| has fallen to this fraction of |J^T r|.
     """
 
+    linear_solver: str = "auto"
     cg_steps: int = 20
     cg_tolerance: float = 1e-3
 
     def __post_init__(self):
         super().__post_init__()
-        check_positive_int("cg_steps", self.cg_steps)
-        check_number("cg_tolerance", self.cg_tolerance)
+        check_linear_options(self)
 
     def check(self, simulator):
         super().check(simulator)
         check_least_squares(simulator, self)
 
     def step(self, problem, x, state):
-        residual, jvp, vjp = problem.linearize(x)
-        solution = cgls(jvp, vjp, residual, damping=0.0, max_steps=self.cg_steps, tolerance=self.cg_tolerance)
-        objective = half_square(residual)
-        # |r|^2 - |r + J dx|^2 = |J dx|^2 for every CG iterate; the difference itself would drown in rounding.
-        decrease = half_square(jvp(solution.solution)) if self.tolerance > 0 else objective
-        # CG takes no step where J^T r is 0, and none where it is not finite.
-        stuck = (solution.num_steps == 0) & (objective > 0)
-        reason = tf.where(tf.math.is_finite(solution.residual_norm), int(Status.BREAKDOWN), int(Status.NON_FINITE))
+        model = linear_model(problem, x, self)
+        objective = half_square(model.residual)
+        update, decrease = model.minimizer()(tf.zeros_like(objective))
+        enough = decrease <= self.tolerance**2 * objective if self.tolerance > 0 else objective < 0
+        slope = model.gradient_size()
+        stuck = ~(tf.math.is_finite(slope) & (slope > 0)) & (objective > 0)
+        reason = tf.where(slope == 0, int(Status.BREAKDOWN), int(Status.NON_FINITE))
         return Step(
-            update=solution.solution,
+            update=update,
             objective=objective,
-            converged=(decrease <= self.tolerance**2 * objective) & ~stuck,
+            converged=enough & ~stuck,
             failure=tf.where(stuck, reason, 0),
             state=state,
-        )
-
-
-def check_least_squares(simulator, solver):
-    """Refuse a simulator whose objective is no half sum of squares."""
-    if not simulator.is_least_squares:
-        raise TypeError(
-            three_part(
-                "a simulator whose objective is 1/2 sum r^2",
-                f"{simulator!r}, which overrides `objective`",
-                f"{type(solver).__name__} needs a residual: define `residual(self, y, y_target, context=None)` instead "
-                "of `objective`, or use GradientDescent().",
-            )
         )

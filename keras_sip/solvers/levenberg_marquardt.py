@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt without matrices: Gauss-Newton that damps itself, example by example."""
+"""Levenberg-Marquardt: Gauss-Newton that damps itself, example by example."""
 
 import dataclasses
 from typing import NamedTuple
@@ -9,9 +9,8 @@ import tensorflow as tf
 
 from keras_sip.errors import check_number, check_positive_int
 from keras_sip.ops import batched
-from keras_sip.ops.conjugate_gradient import cgls
 from keras_sip.solvers.base import InverseSolver, Status, Step
-from keras_sip.solvers.gauss_newton import check_least_squares
+from keras_sip.solvers.linear_model import check_least_squares, check_linear_options, linear_model
 from keras_sip.solvers.problem import half_square
 
 # A decrease below this many roundings of the objective cannot be seen, and is none.
@@ -38,15 +37,16 @@ class _Trial(NamedTuple):
 @keras.saving.register_keras_serializable(package="keras_sip")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LevenbergMarquardt(InverseSolver):
-    """(J^T J + lambda D) dx = -J^T r, D = diag(J^T J) (Marquardt scaling), by conjugate gradients.
+    """(J^T J + lambda D) dx = -J^T r, D = diag(J^T J) (Marquardt scaling).
 
     A step is taken only if it lowers its example's objective; otherwise lambda grows and the example tries again. The
     gain ratio (actual over predicted decrease) sets lambda for the next step. Where all tries of the first step fail,
     the status says REJECTED and the update falls back to a bounded step downhill; where those of a later one fail,
     the example has come as far as its precision allows, and keeps what it has.
 
-    D is exact where y has at most `probes` components, and an unbiased estimate from that many random projections of J
-    elsewhere; both transform as D does under a scaling of x.
+    Dense where x has few components: by one singular value decomposition of J D^-1/2 for all tries of a step. Without
+    matrices above: each try by conjugate gradients; D is then exact where y has at most `probes` components, and an
+    unbiased estimate from that many random projections of J elsewhere. Both transform as D does under a scaling of x.
 
     Scale law: any diagonal scaling of x; any unit of y.
 
@@ -55,13 +55,14 @@ class LevenbergMarquardt(InverseSolver):
     Args:
         damping: lambda at the first try.
         max_tries: Dampings tried in one step.
-        cg_steps, cg_tolerance: As in `GaussNewton`.
+        linear_solver, cg_steps, cg_tolerance: As in `GaussNewton`.
         probes: Random projections that estimate D.
     """
 
     on_failure: str = "gradient"
     damping: float = 1e-3
     max_tries: int = 8
+    linear_solver: str = "auto"
     cg_steps: int = 20
     cg_tolerance: float = 1e-3
     probes: int = 8
@@ -69,8 +70,8 @@ class LevenbergMarquardt(InverseSolver):
     def __post_init__(self):
         super().__post_init__()
         check_number("damping", self.damping, exclusive=True)
-        check_number("cg_tolerance", self.cg_tolerance)
-        for name in ("max_tries", "cg_steps", "probes"):
+        check_linear_options(self)
+        for name in ("max_tries", "probes"):
             check_positive_int(name, getattr(self, name))
 
     def check(self, simulator):
@@ -82,11 +83,12 @@ class LevenbergMarquardt(InverseSolver):
         return _State(damping, tf.zeros_like(x), tf.zeros_like(damping, tf.bool))
 
     def step(self, problem, x, state):
-        residual, jvp, vjp = problem.linearize(x)
-        objective = half_square(residual)
-        scaling = tf.maximum(state.scaling, self._column_norms(x, residual, vjp))
-        trial = self._search(problem, x, residual, jvp, vjp, scaling, state.damping)
-        slope = batched.max_abs(vjp(residual))
+        model = linear_model(problem, x, self, self.probes)
+        objective = half_square(model.residual)
+        scaling = tf.maximum(state.scaling, model.column_norms())
+        minimize = model.minimizer(1.0 / tf.where(scaling > 0, scaling, tf.ones_like(scaling)))
+        trial = self._search(problem, x, objective, minimize, state.damping)
+        slope = model.gradient_size()
         stuck = ~(tf.math.is_finite(slope) & (slope > 0)) & (objective > 0)
         invisible = ~trial.accepted & (trial.possible <= ROUNDINGS * np.finfo(x.dtype.as_numpy_dtype).eps * objective)
         done = invisible | (trial.possible <= self.tolerance**2 * objective) | (~trial.accepted & state.has_descended)
@@ -101,23 +103,11 @@ class LevenbergMarquardt(InverseSolver):
             state=_State(trial.damping, scaling, tf.ones_like(state.has_descended)),
         )
 
-    def _search(self, problem, x, residual, jvp, vjp, scaling, damping):
+    def _search(self, problem, x, objective, minimize, damping):
         """Raise the damping of each example until its step lowers its objective."""
-        unscale = 1.0 / tf.where(scaling > 0, scaling, tf.ones_like(scaling))
-        objective = half_square(residual)
 
         def attempt(trial):
-            solution = cgls(
-                lambda v: jvp(unscale * v),
-                lambda w: unscale * vjp(w),
-                residual,
-                damping=trial.damping,
-                max_steps=self.cg_steps,
-                tolerance=self.cg_tolerance,
-            ).solution
-            update = unscale * solution
-            # |r|^2 - |r + J dx|^2 for a CG iterate; the difference itself would drown in rounding.
-            predicted = half_square(jvp(update)) + 2 * trial.damping * half_square(solution)
+            update, predicted = minimize(trial.damping)
             gain = (objective - problem.objective(x + update)) / predicted
             good = (gain > 0) & (predicted > 0) & batched.all_finite(update)
             newly = good & ~trial.accepted
@@ -146,19 +136,3 @@ class LevenbergMarquardt(InverseSolver):
             (start,),
             maximum_iterations=self.max_tries,
         )[0]
-
-    def _column_norms(self, x, residual, vjp):
-        """sqrt(diag(J^T J)): the norms of the columns of J, from J^T w with w e_i or of random signs."""
-        components = residual.shape[1:].num_elements()
-        if components <= self.probes:
-            probes = np.eye(components).reshape(components, 1, *residual.shape[1:])
-        else:
-            # The same signs for every example and call: an example's result depends on nothing else.
-            signs = np.random.default_rng(17).choice([-1.0, 1.0], (self.probes, 1, *residual.shape[1:]))
-            probes = signs / np.sqrt(self.probes)
-        count, probes = len(probes), tf.constant(probes, residual.dtype)
-
-        def add(index, total):
-            return index + 1, total + tf.square(vjp(tf.zeros_like(residual) + probes[index]))
-
-        return tf.sqrt(tf.while_loop(lambda index, total: index < count, add, (0, tf.zeros_like(x)))[1])

@@ -1,8 +1,29 @@
 """The inverse problem that a solver sees: one batch, with residuals measured in units of their own size."""
 
+from typing import NamedTuple
+
+import numpy as np
 import tensorflow as tf
 
 from keras_sip.ops import batched, derivatives
+
+
+class QuadraticModel(NamedTuple):
+    """The second-order Taylor expansion of L / m^2, x flattened; in float64 but for the objective.
+
+    Attributes:
+        objective: `[B]`, in the simulator's precision.
+        gradient: `[B, n]`.
+        hessian: `[B, n, n]`.
+        gradient_rounding: What rounding makes of a component of the gradient, relative to the largest, a number.
+        hessian_rounding: What rounding makes of an eigenvalue of the Hessian, `[B]`.
+    """
+
+    objective: tf.Tensor
+    gradient: tf.Tensor
+    hessian: tf.Tensor
+    gradient_rounding: float
+    hessian_rounding: tf.Tensor
 
 
 class InverseProblem:
@@ -61,6 +82,36 @@ class InverseProblem:
             return half_square(residual), vjp(residual)
         return derivatives.gradient(self.objective, x)
 
+    def quadratic_model(self, x):
+        """The `QuadraticModel` of the objective at x, dense: for x of few components.
+
+        For L = 1/2 sum r^2 the Hessian is J^T J + S, S = sum_k r_k d^2 r_k / dx^2. In float32 the sum keeps nothing of
+        an eigenvalue 1e7 times below the largest. J and S by themselves are good to the rounding of their entries, and
+        float64 holds products of float32 numbers exactly: so the sums are taken there.
+        """
+        rounding = np.finfo(x.dtype.as_numpy_dtype).eps * x.shape[1:].num_elements()
+        if not self.simulator.is_least_squares:
+            objective, gradient = self.gradient(x)
+            hessian = tf.cast(derivatives.hessian(self.objective, x), tf.float64)
+            return QuadraticModel(objective, _flat(gradient), hessian, rounding, rounding * batched.max_abs(hessian))
+        residual = self.residual(x)
+        jacobian = tf.cast(derivatives.jacobian(self.residual, x), tf.float64)
+        bending = derivatives.hessian(lambda x: batched.dot(tf.stop_gradient(residual), self.residual(x)), x)
+        bending = tf.cast(bending, tf.float64)
+        square = tf.linalg.matmul(jacobian, jacobian, transpose_a=True)
+        of_square = rounding**2 + np.finfo("float64").eps * x.shape[1:].num_elements()
+        return QuadraticModel(
+            objective=half_square(residual),
+            gradient=tf.linalg.matvec(jacobian, _flat(residual), transpose_a=True),
+            hessian=square + bending,
+            gradient_rounding=rounding,
+            hessian_rounding=of_square * batched.max_abs(square) + rounding * batched.max_abs(bending),
+        )
+
+    def scale_square(self):
+        """m^2 `[B, 1]`, in float64, which holds it for every m of float32; times it, L / m^2 is L again."""
+        return tf.square(tf.cast(self.scale, tf.float64))[:, None]
+
     def physical_gradient(self, x, factor):
         """(L / m^2, factor * dL/dx) at x, where L itself is in physical units.
 
@@ -86,3 +137,8 @@ class InverseProblem:
 def half_square(residual):
     """1/2 sum r^2 per example `[B]`."""
     return 0.5 * tf.reduce_sum(tf.square(residual), axis=list(range(1, residual.shape.rank)))
+
+
+def _flat(tensor):
+    """`[B, n]` in float64."""
+    return tf.cast(tf.reshape(tensor, [-1, tensor.shape[1:].num_elements()]), tf.float64)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import report
+from keras_sip import plotting
 
 
 def test_curves_show_means_and_bands_over_seeds(finished):
@@ -41,6 +42,6 @@ def test_reconstructions_share_scales_and_put_the_x_axis_across():
 
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(report, "available", lambda: False)
+    monkeypatch.setattr(plotting, "available", lambda: False)
     with pytest.raises(ImportError, match=r"pip install keras_sip\[plots\]"):
         report.reconstructions(np.zeros((1, 4, 4, 1)), np.zeros((1, 4, 4, 1)), {})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import TINY
+from tiny import TINY, trained_model
 
 import keras_sip
 from _records import MEASURED, RUN
@@ -25,7 +25,7 @@ def evaluation():
 
 
 def load(finished, method, seed):
-    return keras.saving.load_model(finished.path / "checkpoints" / f"{method}_seed{seed}_step12.keras")
+    return trained_model(finished.path, method, seed)
 
 
 def test_exit_code_and_description(finished):
@@ -111,7 +111,7 @@ def test_table_repeats_the_csv_in_80_columns(finished):
 def test_event_files_hold_the_curves_of_the_csv(finished, method, seed):
     events = EventAccumulator(str(finished.path / "tensorboard" / f"{method}_seed{seed}"), {"tensors": 0, "images": 0})
     events.Reload()
-    for tag, column in (("x_error/evaluation", "x_error"), ("loss/training batch", "batch_loss")):
+    for tag, column in (("x_error/evaluation", "x_error"), ("loss/training", "train_loss")):
         curve = {event.step: float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors(tag)}
         # Step 0 is measured before TensorBoard's first step.
         expected = {step: value for step, value in finished.metrics.curve(method, seed, column).items() if step > 0}
@@ -121,10 +121,10 @@ def test_event_files_hold_the_curves_of_the_csv(finished, method, seed):
 def test_event_files_hold_coloured_reconstructions(finished):
     events = EventAccumulator(str(finished.path / "tensorboard" / "sip_seed0"), {"tensors": 0})
     events.Reload()
-    pictures = events.Tensors("reconstruction")
+    pictures = events.Tensors("answers")
     assert [event.step for event in pictures] == [10, 12]
     width, height, png = tf.make_ndarray(pictures[-1].tensor_proto)
-    picture = tf.io.decode_png(png).numpy()
+    picture = tf.io.decode_png(png, channels=3).numpy()
     assert picture.shape == (int(height), int(width), 3)
     assert np.ptp(picture.astype(int), axis=-1).max() > 100
 

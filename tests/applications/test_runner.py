@@ -5,17 +5,18 @@ import json
 import os
 import signal
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny import TINY, files, run
+from tiny import TINY, files, run, trained_model
 
 import _runner
 import keras_sip
 import poisson
 import report
 from _records import Metrics
+from keras_sip import plotting
+from keras_sip.checkpoints import Checkpoints
 
 
 class InterruptedAtStepThree(_runner.Recorder):
@@ -31,6 +32,7 @@ class InterruptedAtStepThree(_runner.Recorder):
 def no_matplotlib(monkeypatch):
     """A run without figures, as where matplotlib is not installed."""
     monkeypatch.setattr(report, "available", lambda: False)
+    monkeypatch.setattr(plotting, "available", lambda: False)
 
 
 def without_times(path):
@@ -43,7 +45,7 @@ def without_times(path):
 
 def state(path):
     """All numbers of the finished model and of its optimizer."""
-    model = keras.saving.load_model(path / "checkpoints" / "sip_seed1_step12.keras")
+    model = trained_model(path, "sip", 1)
     return [variable.numpy() for variable in [*model.variables, *model.optimizer.variables]]
 
 
@@ -56,7 +58,8 @@ def test_interrupted_and_resumed_run_is_bit_identical(finished, no_matplotlib, t
     assert f"To go on: python applications/tiny.py --methods sip --seeds 1 --output {output} --resume" in (
         capsys.readouterr().out
     )
-    assert [path.name for path in (output / "checkpoints").iterdir()] == ["sip_seed1_step3.keras"]
+    assert [path.name for path in (output / "checkpoints").iterdir()] == ["sip_seed1"]
+    assert Checkpoints(output / "checkpoints" / "sip_seed1").steps() == [3]
 
     # A program that is killed leaves rows after its last checkpoint, and half a row.
     with (output / "metrics.csv").open("a") as file:
@@ -179,9 +182,9 @@ def test_a_system_without_a_grid_runs_many_steps_an_execution_and_measures_its_o
 
     rows = Metrics(output / "metrics.csv", experiment.error_parts).run("sip", 1)
     assert [row["step"] for row in rows] == [0, 5, 10, 12]
-    assert int(keras.saving.load_model(output / "checkpoints" / "sip_seed1_step12.keras").optimizer.iterations) == 12
     observation, x = keras_sip.evaluation_set(keras_sip.Poisson((8, 8)), TINY.evaluation_examples, 0)
-    model = keras.saving.load_model(output / "checkpoints" / "sip_seed1_step12.keras")
+    model = trained_model(output, "sip", 1)
+    assert int(model.optimizer.iterations) == 12
     expected = np.mean(np.abs(np.mean(model.predict(observation, verbose=0) - x, axis=(1, 2, 3))))
     np.testing.assert_allclose(rows[-1]["mean_error"], expected, rtol=1e-5)
 

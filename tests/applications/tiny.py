@@ -2,12 +2,14 @@
 
 import dataclasses
 import pathlib
+import types
 
 import keras
 
 import keras_sip
 from _records import Metrics
 from _runner import Experiment, Variant, main
+from keras_sip.checkpoints import Checkpoints
 
 
 def _adam(options):
@@ -50,6 +52,14 @@ class FinishedRun:
 def run(*arguments, experiment=TINY):
     """`main` with the words of a command line; returns the exit code."""
     return main(experiment, [str(word) for word in arguments])
+
+
+def trained_model(path, method, seed):
+    """The model of a run of the tiny experiment at its last checkpoint."""
+    options = types.SimpleNamespace(steps=TINY.steps)
+    model = TINY.build_model(method, keras_sip.Poisson((8, 8)), options, seed)
+    Checkpoints(path / "checkpoints" / f"{method}_seed{seed}").restore(model)
+    return model
 
 
 def files(folder):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import train_step
-from _poisson import METHODS, Problem
+from _problem import METHODS, SYSTEMS, Problem
 from _timing import TABLE_WIDTH
 
 MEASURED = ["supervised", "sip"]
@@ -48,8 +48,9 @@ def test_each_part_is_measured_with_and_without_xla(finished):
         assert all(len(kind["seconds"]) == 2 and min(kind["seconds"]) > 0 for kind in kinds.values())
 
 
-def test_all_methods_train_the_same_network():
-    problem = Problem(resolution=16, batch=2, levels=1)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_all_methods_train_the_same_network(system):
+    problem = Problem(system, resolution=16, batch=2, levels=1)
     first, *others = [problem.model(method).get_weights() for method in METHODS]
     # A SIPModel holds its metrics beside the network.
     for weights in others:

@@ -107,8 +107,9 @@ class TestFusedBatchNormalization:
         assert np.array_equal(layer.moving_mean, np.zeros(3))
         np.testing.assert_allclose(outputs, self.inputs * layer.gamma / np.sqrt(1 + 1e-5) + layer.beta, atol=1e-5)
 
-    def test_moving_statistics_average_over_a_fortieth_of_the_training_and_then_as_pytorch_does(self):
-        layer = self.layer()
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_moving_statistics_average_over_a_fortieth_of_the_training_and_then_as_pytorch_does(self, dtype):
+        layer = self.layer(dtype=dtype)
         batches = [self.inputs * (1 + 0.1 * k) + k for k in range(430)]
         mean = variance = 0.0
         for k, batch in enumerate(batches, start=1):
@@ -132,8 +133,9 @@ class TestFusedBatchNormalization:
         np.testing.assert_allclose(outputs, expected, atol=1e-4)
         np.testing.assert_allclose(layer.moving_mean, exact.mean((0, 1, 2)), rtol=1e-6)
 
-    def test_second_derivatives_are_exact(self):
-        layer = self.layer()
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_second_derivatives_are_exact(self, dtype):
+        layer = self.layer(dtype=dtype)
         gamma, beta = layer.gamma.numpy(), layer.beta.numpy()
 
         def formula(inputs):
@@ -141,7 +143,7 @@ class TestFusedBatchNormalization:
             variance = tf.reduce_mean(tf.square(centred), (0, 1, 2))
             return centred * tf.math.rsqrt(variance + 1e-5) * gamma.astype("float64") + beta
 
-        ours = self.hessian_product(lambda inputs: layer(inputs, training=True), tf.float32)
+        ours = self.hessian_product(lambda inputs: layer(inputs, training=True), dtype)
         exact = self.hessian_product(formula, tf.float64)
         # Rounding is 1e-6; the term that tf.nn.moments drops is 4e-4 here, and 0.12 in a whole U-Net.
         assert np.linalg.norm(ours - exact) < 1e-5 * np.linalg.norm(exact)

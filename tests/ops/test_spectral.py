@@ -49,6 +49,36 @@ def test_sine_transform_may_take_one_axis_only():
     np.testing.assert_allclose(spectral.sine_transform(tf.constant(field), (1,)), expected, atol=1e-14)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("resolution", [(7,), (6, 5), (3, 4, 5), (LONG,), (LONG, 3), (3, LONG)], ids=str)
+def test_cosine_transforms_agree_with_scipy_and_undo_each_other(resolution, dtype):
+    field = random_field(2, *resolution, 2, dtype=dtype)
+    axes = range(1, 1 + len(resolution))
+    received = spectral.cosine_transform(tf.constant(field), axes)
+    expected = scipy.fft.dctn(field.astype("float64"), type=2, norm="ortho", axes=axes)
+    np.testing.assert_allclose(received, expected, rtol=0, atol=40 * np.finfo(dtype).eps)
+    back = spectral.inverse_cosine_transform(received, axes)
+    np.testing.assert_allclose(back, field, rtol=0, atol=40 * np.finfo(dtype).eps)
+    assert back.dtype == dtype
+
+
+@pytest.mark.parametrize("basis, boundary", [("fourier", "periodic"), ("sine", "dirichlet")])
+@pytest.mark.parametrize("resolution", RESOLUTIONS, ids=str)
+def test_frequencies_give_the_eigenvalues_of_the_laplacian(resolution, basis, boundary):
+    """-(2 sin(pi q dx) / dx)^2 summed over the axes: two descriptions of the same modes."""
+    frequencies = spectral.mode_frequencies(resolution, 0.5, basis)
+    received = -sum(np.square(2 * np.sin(np.pi * q * 0.5) / 0.5) for q in frequencies)
+    expected = spectral.laplacian_eigenvalues(resolution, 0.5, boundary, "float64")
+    np.testing.assert_allclose(received, expected, rtol=0, atol=1e-12)
+
+
+def test_cosine_frequencies_are_half_periods_of_the_domain():
+    (q,) = spectral.mode_frequencies((5,), 0.5, "cosine")
+    np.testing.assert_allclose(q, np.arange(5) / (2 * 2.5))
+    with pytest.raises(ValueError, match="'fourier', 'sine', 'cosine'.*\n.*'wavelet'"):
+        spectral.mode_frequencies((5,), 0.5, "wavelet")
+
+
 # Fourier
 
 

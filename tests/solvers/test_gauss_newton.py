@@ -8,7 +8,7 @@ import keras_sip
 import problems
 from numerics import dense_jacobian, relative_error
 
-CONVERGED = keras_sip.GaussNewton(cg_steps=200, cg_tolerance=1e-13)
+CONVERGED = keras_sip.GaussNewton(linear_solver="conjugate_gradient", cg_steps=200, cg_tolerance=1e-13)
 
 
 def least_squares_step(problem):
@@ -50,7 +50,11 @@ def test_one_cg_step_is_the_cauchy_step():
     residual = (problem.simulator(x0) - y_target).numpy()
     gradient = np.einsum("bmn,bm->bn", jacobian, residual)
     length = np.sum(gradient**2, axis=1) / np.sum(np.einsum("bmn,bn->bm", jacobian, gradient) ** 2, axis=1)
-    update = keras_sip.GaussNewton(cg_steps=1).solve(problem.simulator, x0, y_target).update
+    update = (
+        keras_sip.GaussNewton(linear_solver="conjugate_gradient", cg_steps=1)
+        .solve(problem.simulator, x0, y_target)
+        .update
+    )
     assert relative_error(update, -length[:, None] * gradient) < 1e-8
 
 

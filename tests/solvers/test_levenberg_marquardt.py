@@ -13,7 +13,7 @@ from keras_sip import Status
 from keras_sip.solvers.problem import InverseProblem
 from numerics import dense_jacobian, relative_error
 
-CONVERGED_CG = {"cg_steps": 30, "cg_tolerance": 1e-13}
+CONVERGED_CG = {"linear_solver": "conjugate_gradient", "cg_steps": 30, "cg_tolerance": 1e-13}
 
 
 def dense_levenberg_marquardt(residual, jacobian, x, *, steps, damping=1e-3):

@@ -9,7 +9,7 @@ from numerics import relative_error
 from problems import curved_process
 
 BATCH = 4
-CONVERGED_CG = {"cg_steps": 60, "cg_tolerance": 1e-14}
+CONVERGED_CG = {"linear_solver": "conjugate_gradient", "cg_steps": 60, "cg_tolerance": 1e-14}
 ANALYTIC_INVERSE = keras_sip.AnalyticInverse()
 GAUSS_NEWTON = keras_sip.GaussNewton(**CONVERGED_CG)
 LEVENBERG_MARQUARDT = keras_sip.LevenbergMarquardt(**CONVERGED_CG)

@@ -10,13 +10,19 @@ import tensorflow as tf
 
 import keras_sip
 from numerics import relative_error
-from problems import PAIR_IDS, PAIRS, SOLVERS, compiled_solve
+from problems import PAIR_IDS, PAIRS, SOLVERS, compiled_solve, problem, serves
 
 # Compilers reorder sums; conjugate gradients multiply the rounding by the condition number, which is below 100 here.
 ROUNDING = {"float32": 1e-4, "float64": 1e-8}
 # XLA takes seconds to compile each: every solver on a field and with a context, and one of each kind with FFTs.
 FIELD_AND_CONTEXT = {"poisson_float32", "masked_sensors"}
-WITH_FFT = {(keras_sip.AnalyticInverse, "poisson_periodic"), (keras_sip.GaussNewton, "poisson_periodic")}
+WITH_FFT = {
+    (keras_sip.AnalyticInverse, "poisson_periodic"),
+    (keras_sip.GaussNewton, "poisson_periodic"),
+    (keras_sip.DampedSpectralInverse, "heat"),
+    (keras_sip.WienerInverse, "motion_blur"),
+    (keras_sip.ReverseSimulation, "navier_stokes"),
+}
 XLA_PAIRS = [
     (solver, problem)
     for solver, problem in PAIRS
@@ -25,6 +31,10 @@ XLA_PAIRS = [
 
 over_all_pairs = pytest.mark.parametrize("solver, problem", PAIRS, ids=PAIR_IDS)
 over_solvers = pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: type(solver).__name__)
+over_solvers_of_poisson = pytest.mark.parametrize(
+    "solver", [solver for solver in SOLVERS if serves(solver, problem("poisson_1d"))], ids=lambda s: type(s).__name__
+)
+DIRECT = (keras_sip.AnalyticInverse, keras_sip.Chain)
 
 
 def assert_same_solution(solver, problem, received, expected):
@@ -35,7 +45,7 @@ def assert_same_solution(solver, problem, received, expected):
     if np.all(start > 0):  # squares of 1e-21 are 0 in float32
         size = np.maximum(start, expected.objective)
         assert np.max(np.abs(received.objective - expected.objective) / size) < tolerance
-    if isinstance(solver, keras_sip.LevenbergMarquardt):
+    if isinstance(solver, (keras_sip.LevenbergMarquardt, keras_sip.LBFGS, keras_sip.LineSearch)):
         return
     assert np.array_equal(received.status, expected.status)
     assert np.array_equal(received.num_steps, expected.num_steps)
@@ -103,7 +113,7 @@ def test_every_field_is_per_example(solver, problem):
     assert relative_error(result.y, simulator.forward(result.x, problem.context)) < ROUNDING[simulator.dtype]
 
 
-@over_solvers
+@over_solvers_of_poisson
 def test_y0_is_taken_as_given_and_y_returned_when_asked_for(solver):
     """Each spares one simulation: that at the start, and that at the result."""
     calls = []
@@ -147,6 +157,7 @@ def test_every_option_survives_json():
         on_failure="keep_best",
         damping=0.5,
         max_tries=3,
+        linear_solver="dense",
         cg_steps=11,
         cg_tolerance=0.0,
         probes=2,
@@ -176,10 +187,11 @@ def test_solver_is_frozen(solver):
 def test_refining_never_makes_worse(solver):
     refining = solver.refining(max_steps=5)
     assert refining.on_failure == "keep_best"
-    assert refining.max_steps == (1 if isinstance(solver, keras_sip.AnalyticInverse) else 5)
+    assert refining.max_steps == (1 if isinstance(solver, (keras_sip.DirectInverse, *DIRECT)) else 5)
 
 
-ITERATIVE = [type(solver) for solver in SOLVERS if not isinstance(solver, keras_sip.AnalyticInverse)]
+WITHOUT_OPTIONS = (keras_sip.DirectInverse, keras_sip.LimitedStep, keras_sip.LineSearch, keras_sip.Fallback, *DIRECT)
+ITERATIVE = [type(solver) for solver in SOLVERS if not isinstance(solver, WITHOUT_OPTIONS)]
 
 
 @pytest.mark.parametrize("solver", ITERATIVE)
@@ -204,12 +216,24 @@ def test_wrong_options_are_refused(solver, options, message):
         (keras_sip.GradientDescent, {"step_size": 0.0}),
         (keras_sip.GradientDescent, {"step_size": float("inf")}),
         (keras_sip.GaussNewton, {"cg_steps": 0}),
+        (keras_sip.GaussNewton, {"linear_solver": "qr"}),
+        (keras_sip.Newton, {"damping": -1.0}),
+        (keras_sip.SaddleFreeNewton, {"max_loss_change": 0.0}),
+        (keras_sip.SaddleFreeNewton, {"max_relative_loss_change": -1.0}),
+        (keras_sip.SaddleFreeNewton, {"curvature_power": float("nan")}),
+        (keras_sip.NormalizedGradient, {"norm": "max"}),
+        (keras_sip.SignStep, {"step_size": 0.0}),
         (keras_sip.GaussNewton, {"cg_tolerance": -1.0}),
         (keras_sip.LevenbergMarquardt, {"damping": 0.0}),
         (keras_sip.LevenbergMarquardt, {"max_tries": 0}),
         (keras_sip.LevenbergMarquardt, {"cg_steps": True}),
         (keras_sip.LevenbergMarquardt, {"probes": 0}),
         (keras_sip.AnalyticInverse, {"max_steps": 2}),
+        (keras_sip.DampedSpectralInverse, {"max_steps": 2}),
+        (keras_sip.DampedSpectralInverse, {"noise": -1e-6}),
+        (keras_sip.DampedSpectralInverse, {"amplitude": 0.0}),
+        (keras_sip.WienerInverse, {"noise": float("nan")}),
+        (keras_sip.ReverseSimulation, {"gain": 0.0}),
     ],
 )
 def test_wrong_own_options_are_refused(solver, options):
@@ -224,7 +248,7 @@ def test_unknown_options_are_refused(solver):
         type(solver)(steps_max=3)
 
 
-@over_solvers
+@over_solvers_of_poisson
 def test_wrong_shape_and_precision_are_refused(solver):
     simulator = keras_sip.Poisson(5, dtype="float64")
     field = np.ones((2, 5, 1))

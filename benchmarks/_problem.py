@@ -1,4 +1,4 @@
-"""What the training-step benchmark measures: a model of each method on Poisson's equation, and the parts of a step."""
+"""What the training-step benchmarks measure: a model of each method on a physical system, and the parts of a step."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,27 +9,76 @@ import tensorflow as tf
 import keras_sip
 
 
+class System(NamedTuple):
+    """A physical system of the paper.
+
+    Attributes:
+        title: Its name in tables.
+        simulator: `resolution -> Simulator`.
+        solver: `() -> InverseSolver` of the method "sip".
+        padding: Of the U-Net.
+        compared: (method, what it is compared with, limit of the ratio).
+    """
+
+    title: str
+    simulator: Callable
+    solver: Callable
+    padding: str
+    compared: tuple
+
+
+SYSTEMS = {
+    "poisson": System(
+        title="Poisson",
+        simulator=keras_sip.Poisson,
+        solver=keras_sip.AnalyticInverse,
+        padding="zero",
+        compared=(
+            ("sip", "keras", 1.10),
+            ("sip", "supervised", 1.10),
+            ("sip", "adjoint", 1.05),
+            ("gauss_newton", "supervised", None),
+        ),
+    ),
+    "heat": System(
+        title="Heat",
+        simulator=keras_sip.Heat,
+        solver=keras_sip.DampedSpectralInverse,
+        padding="periodic",
+        compared=(
+            ("sip", "keras", None),
+            ("sip", "supervised", 1.15),
+            ("sip", "adjoint", None),
+            ("gauss_newton", "supervised", None),
+        ),
+    ),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Poisson's equation with the paper's U-Net.
+    """A system with the paper's U-Net.
 
     Args:
+        system: Name of a `System`.
         resolution: Cells along each of the two axes.
         batch: Examples in a batch.
         levels: Resolutions of the U-Net.
         cg_steps: Conjugate-gradient steps of Gauss-Newton.
     """
 
+    system: str = "poisson"
     resolution: int = 64
     batch: int = 128
     levels: int = 4
     cg_steps: int = 60
 
     def simulator(self):
-        return keras_sip.Poisson((self.resolution, self.resolution))
+        return SYSTEMS[self.system].simulator((self.resolution, self.resolution))
 
     def network(self, simulator):
-        return keras_sip.UNet(simulator.y_shape, simulator.x_shape[-1], levels=self.levels, seed=0)
+        padding = SYSTEMS[self.system].padding
+        return keras_sip.UNet(simulator.y_shape, simulator.x_shape[-1], levels=self.levels, padding=padding, seed=0)
 
     def model(self, method, **options):
         """The model of a method in `METHODS`, compiled with Adam and `options`."""
@@ -64,7 +113,7 @@ METHODS = {
     "keras": keras_regression,
     "supervised": sip_model("supervised"),
     "adjoint": sip_model("adjoint"),
-    "sip": sip_model("sip", lambda problem: keras_sip.AnalyticInverse()),
+    "sip": sip_model("sip", lambda problem: SYSTEMS[problem.system].solver()),
     "gauss_newton": sip_model("sip", lambda problem: keras_sip.GaussNewton(cg_steps=problem.cg_steps)),
 }
 
@@ -85,7 +134,7 @@ def parts(problem):
     y_target, x_true = problem.fixed_batch()
     z = tf.zeros_like(x_true)
     y = simulator.forward(z)
-    weight = tf.fill([problem.batch], 1.0 / problem.batch)
+    weight = tf.fill([problem.batch], tf.constant(1.0 / problem.batch, simulator.dtype))
 
     def data(step):
         return simulator.sample(problem.batch, tf.stack([tf.constant(0, tf.int64), step]))

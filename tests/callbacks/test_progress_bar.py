@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-import _progress
+from keras_sip.callbacks import progress_bar
 
 
 class Terminal(io.StringIO):
@@ -15,16 +15,16 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def unhurried(monkeypatch):
     """Every step counts as far enough from the one before to be shown."""
-    monkeypatch.setattr(_progress, "SECONDS_BETWEEN_DRAWS", 0)
+    monkeypatch.setattr(progress_bar, "SECONDS_BETWEEN_DRAWS", 0)
 
 
 @pytest.mark.parametrize(("title", "steps"), [("[1/2] sip s0", 60), ("[20/21] levenberg_marquardt s10", 20_000)])
 def test_terminal_shows_one_line_that_fits(unhurried, title, steps):
     stream = Terminal()
-    bar = _progress.ProgressBar(title, steps, stream)
+    bar = progress_bar.ProgressLine(title, steps, stream)
     bar.note("compiling ...")
     for step, rate in ((1, 0.0), (steps // 2, 0.71), (steps, 0.71)):
-        bar.show(step, 0.2105, 1.23e7, rate)
+        bar.show(step, {"x_error": 0.2105, "loss": 1.23e7}, rate)
     bar.close()
     assert stream.getvalue().count("\n") == 1
     # Written in the last column, a terminal would wrap.
@@ -34,17 +34,17 @@ def test_terminal_shows_one_line_that_fits(unhurried, title, steps):
 
 def test_terminal_shows_rate_bar_and_time_left(unhurried):
     stream = Terminal()
-    bar = _progress.ProgressBar("[1/2] sip s0", 1000, stream)
-    bar.show(500, 0.5, 2.0, 0.1)
+    bar = progress_bar.ProgressLine("[1/2] sip s0", 1000, stream)
+    bar.show(500, {"x_error": 0.5, "loss": 2.0}, 0.1)
     line = stream.getvalue().rstrip().lstrip("\r")
     assert line == "[1/2] sip s0  500/1000 [########--------] 0.1/s x 0.5000 y 2.0e+00 ETA 1:23:20"
 
 
 def test_log_file_gets_whole_lines_now_and_then():
     stream = io.StringIO()
-    bar = _progress.ProgressBar("[1/2] sip s0", 100, stream)
+    bar = progress_bar.ProgressLine("[1/2] sip s0", 100, stream)
     for step in range(1, 101):
-        bar.show(step, 0.5, 2.0, 3.0)
+        bar.show(step, {"x_error": 0.5, "loss": 2.0}, 3.0)
     bar.close()
     lines = stream.getvalue().splitlines()
     assert len(lines) == 2 and "\r" not in stream.getvalue()

@@ -1,0 +1,176 @@
+"""The heat equation: find the initial temperature x of an observed one y, after most of its detail has diffused away.
+
+Trains a U-Net on random boxes with each method, side by side (Section 4 of the paper, Fig. 6c and 6d):
+
+  python applications/heat.py --methods sip adam --steps 100
+  python applications/heat.py --methods sip gauss_newton adam --steps 1000 --batch 32 --seeds 0 1 2 --output runs/long
+
+and two studies, each with its own `--help`:
+
+  python applications/heat.py --study hyperparameters    rates x batch sizes, SIP against Adam
+  python applications/heat.py --study solvers            inverse solvers on single problems, without a network
+
+Physics and solvers compute in float64, the network in float32. Writes metrics.csv, table.txt, learning_curves.png,
+reconstructions.png, event files for `tensorboard --logdir FOLDER` and the trained models (saved_models/). An
+interrupted run goes on with the same command and --resume.
+"""
+
+import argparse
+import sys
+
+import keras
+
+import _heat_hyperparameters
+import _heat_solvers
+import keras_sip
+from _runner import Experiment, Variant, main
+
+
+def adam(options):
+    return keras.optimizers.Adam(1e-3)
+
+
+def slow_adam(options):
+    return keras.optimizers.Adam(1e-4)
+
+
+def sgd(options):
+    # The rate is the paper's, for losses summed over cells and batch.
+    return keras.optimizers.SGD(2e-6, momentum=0.9)
+
+
+def adahessian(options):
+    return keras_sip.AdaHessian(1e-3)
+
+
+def hessian_free(options):
+    return keras_sip.HessianFree(cg_steps=options.optimizer_cg_steps)
+
+
+def muon(options):
+    # Orthogonal steps do not get smaller by themselves: without a decay the network's weights keep jumping.
+    return keras_sip.Muon(keras.optimizers.schedules.CosineDecay(1e-2, options.steps))
+
+
+def damped_inverse(options):
+    return keras_sip.DampedSpectralInverse()
+
+
+def unet(simulator, seed):
+    return keras_sip.UNet(simulator.y_shape, simulator.x_shape[-1], padding="periodic", seed=seed)
+
+
+def fno(simulator, seed):
+    return keras_sip.FNO(simulator.y_shape, simulator.x_shape[-1], seed=seed)
+
+
+def add_options(parser):
+    parser.add_argument(
+        "--cg-steps",
+        type=int,
+        default=20,
+        help="conjugate-gradient steps of gauss_newton (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--optimizer-cg-steps",
+        type=int,
+        default=20,
+        help="conjugate-gradient steps of hessian_free at most (default: %(default)s)",
+    )
+
+
+VARIANTS = {
+    "sip": Variant(
+        label="SIP",
+        about="scale-invariant updates, from the damped spectral inverse",
+        method="sip",
+        solver=damped_inverse,
+        optimizer=adam,
+    ),
+    "adam": Variant(label="Adam", about="back-propagation through the diffusion", method="adjoint", optimizer=adam),
+    "sgd": Variant(label="SGD", about="the same with SGD and momentum", method="adjoint", optimizer=sgd),
+    "adahessian": Variant(
+        label="AdaHessian",
+        about="the same with the diagonal of the Hessian",
+        method="adjoint",
+        optimizer=adahessian,
+    ),
+    "hessian_free": Variant(
+        label="Hessian-free",
+        about="the same with Gauss-Newton steps in all weights",
+        method="adjoint",
+        optimizer=hessian_free,
+        # Its steps have a length of their own.
+        rate_factors=(1.0,),
+    ),
+    "muon": Variant(
+        label="Muon",
+        about="the same with orthogonal steps of kernels, their rate falling to 0 over --steps",
+        method="adjoint",
+        optimizer=muon,
+    ),
+    "sip_muon": Variant(
+        label="SIP, Muon",
+        about="sip with the optimizer of muon",
+        method="sip",
+        solver=damped_inverse,
+        optimizer=muon,
+    ),
+    "sip_wiener_muon": Variant(
+        label="SIP, Wiener, Muon",
+        about="sip_wiener with the optimizer of muon",
+        method="sip",
+        solver=lambda options: keras_sip.WienerInverse(),
+        optimizer=muon,
+    ),
+    "supervised": Variant(label="Supervised", about="regression on the true x", method="supervised", optimizer=adam),
+    "sip_wiener": Variant(
+        label="SIP, Wiener",
+        about="scale-invariant updates, from the Wiener inverse",
+        method="sip",
+        solver=lambda options: keras_sip.WienerInverse(),
+        optimizer=adam,
+    ),
+    "fno": Variant(
+        label="FNO, Adam",
+        about="back-propagation into a Fourier neural operator",
+        method="adjoint",
+        optimizer=slow_adam,
+        network=fno,
+    ),
+    "gauss_newton": Variant(
+        label="SIP, Gauss-Newton",
+        about="scale-invariant updates, the physics taken as a black box that can be differentiated",
+        method="sip",
+        solver=lambda options: keras_sip.GaussNewton(cg_steps=options.cg_steps, cg_tolerance=0.0),
+        optimizer=adam,
+    ),
+}
+
+EXPERIMENT = Experiment(
+    name="heat",
+    title="Heat",
+    description=__doc__,
+    simulator=lambda options: keras_sip.Heat(tuple(options.resolution)),
+    network=unet,
+    variants=VARIANTS,
+    # The paper sums over cells and batch, and its network sees y as it is (about 0.2).
+    batch_reduction="sum",
+    input_scale=1.0,
+    steps=100,
+    add_options=add_options,
+)
+
+STUDIES = {"hyperparameters": _heat_hyperparameters.main, "solvers": _heat_solvers.main}
+
+
+def run(argv=None):
+    """The comparison, or the study that `--study` names."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--study", choices=STUDIES)
+    own, others = parser.parse_known_args(argv)
+    return main(EXPERIMENT, others) if own.study is None else STUDIES[own.study](EXPERIMENT, others)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,216 @@
+"""Time of a step of the fluid simulation and of its gradient, and of whole training steps against the network's own.
+
+  python benchmarks/fluid.py
+  python benchmarks/fluid.py --resolution 64 --batch 64 --repeats 20 --output runs/fluid.json
+
+"advection": of the velocity and the marker; "projection": with its two real FFTs; "rest": the whole step without these.
+The gradient is that of the step's sum of squares with respect to the velocity. Each part is a function compiled by
+itself, as a TensorFlow graph and under XLA. Growth: time per N log N cells, relative to the coarsest grid.
+
+A training step is `fit` with batches made on the way; `network` is the same network's forward and backward pass alone.
+Memory is what a few training steps add to a process after imports and the building of the model.
+"""
+
+import argparse
+import functools
+import json
+import math
+import pathlib
+import sys
+
+import tensorflow as tf
+
+import keras_sip
+from _memory import peak_memory
+from _timing import interleaved, machine, milliseconds, ratio, summary, table
+from keras_sip.errors import check_positive_int
+from keras_sip.ops import advection, staggered
+
+METHODS = {"sip": ("sip", keras_sip.ReverseSimulation()), "adjoint": ("adjoint", None)}
+LIMIT = 3.0
+# In one call of fit, whose own start takes longer than a step on a small grid.
+FIT_STEPS = 10
+KINDS = ("graph", "XLA")
+
+
+def main(argv=None):
+    options = parse_options(argv)
+    print(machine())
+    results = {"machine": machine(), "steps": {}, "training": {}}
+    for batch in options.batch:
+        measured = {size: measure_parts(size, batch, options.repeats) for size in options.resolution}
+        print(f"\nbatch {batch}\n", parts_table(measured), growth_table(measured), sep="\n")
+        results["steps"][batch] = {
+            size: {" ".join(part): summary(seconds) for part, seconds in parts.items()}
+            for size, parts in measured.items()
+        }
+    for batch in options.training_batch:
+        seconds = measure_training(options.training_resolution, batch, options.repeats)
+        memory = {}
+        if not options.skip_memory:
+            memory = {name: peak_memory(prepare_step, name, options.training_resolution, batch) for name in METHODS}
+        print(
+            f"\ntraining at {options.training_resolution}, batch {batch}\n", training_table(seconds, memory), sep="\n"
+        )
+        results["training"][batch] = {"seconds": {n: summary(s) for n, s in seconds.items()}, "memory": memory}
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(results, indent=1))
+
+
+def parse_options(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = functools.partial(parser.add_argument, type=int)
+    add("--resolution", nargs="+", default=[64, 128, 256], metavar="CELLS", help="grids (default: 64 128 256)")
+    add("--batch", nargs="+", default=[1, 16], metavar="SIZE", help="of a simulation step (default: 1 16)")
+    add("--training-resolution", default=64, metavar="CELLS", help="grid of training steps (default: %(default)s)")
+    add("--training-batch", nargs="*", default=[64], metavar="SIZE", help="batches of training steps (default: 64)")
+    add("--repeats", default=10, help="turns of each measurement (default: %(default)s)")
+    parser.add_argument("--skip-memory", action="store_true", help="measure times only")
+    parser.add_argument("--output", type=pathlib.Path, metavar="JSON", help="also write all numbers to this file")
+    options = parser.parse_args(argv)
+    try:
+        for size in [*options.resolution, *options.batch, *options.training_batch, options.training_resolution]:
+            check_positive_int("sizes", size)
+        check_positive_int("--repeats", options.repeats)
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+# A simulation step ----------------------------------------------------------------------------------------------------
+
+
+def measure_parts(size, batch, repeats):
+    """{(part, "forward" or "gradient", "graph" or "XLA"): seconds}."""
+    simulator = keras_sip.NavierStokes((size, size))
+    velocity = tf.random.stateless_normal((batch, size, size, 2), (0, 1), stddev=5.0)
+    marker = tf.random.stateless_uniform((batch, size, size, 1), (0, 2))
+    scale = simulator.dt / simulator.spacing
+
+    def advect(velocity):
+        displacement = velocity * scale
+        return advection.advect_staggered(velocity, displacement), advection.advect_centred(marker, displacement)
+
+    def project(velocity):
+        return (staggered.make_divergence_free(velocity, simulator.spacing),)
+
+    def step(velocity):
+        velocity = simulator.step(velocity)
+        return velocity, advection.advect_centred(marker, velocity * scale)
+
+    functions = {}
+    for part, function in {"step": step, "advection": advect, "projection": project}.items():
+        for mode, work in {"forward": function, "gradient": _gradient_of(function)}.items():
+            for kind in KINDS:
+                compiled = tf.function(work, jit_compile=kind == "XLA", autograph=False)
+                functions[part, mode, kind] = functools.partial(compiled, velocity)
+    return interleaved(functions, repeats)
+
+
+def _gradient_of(function):
+    def gradient(velocity):
+        with tf.GradientTape() as tape:
+            tape.watch(velocity)
+            total = tf.add_n([tf.reduce_sum(tf.square(output)) for output in function(velocity)])
+        return tape.gradient(total, velocity)
+
+    return gradient
+
+
+# A training step ------------------------------------------------------------------------------------------------------
+
+
+def build_model(name, size):
+    simulator = keras_sip.NavierStokes((size, size))
+    network = keras_sip.UNet((size, size, 2), 2, levels=5, padding="periodic", seed=0)
+    method, solver = METHODS[name]
+    # Scales given, so that building draws no samples.
+    model = keras_sip.SIPModel(network, simulator, solver, method, x_scale=10.0, input_scale=0.3)
+    model.compile("adam")
+    return model
+
+
+def prepare_step(name, size, batch):
+    """A few training steps as `fit` takes them; a function of its own process, for `peak_memory`."""
+    model = build_model(name, size)
+    batches = keras_sip.dataset(model.simulator, batch, seed=0)
+    return functools.partial(model.fit, batches, steps_per_epoch=FIT_STEPS, verbose=0)
+
+
+def measure_training(size, batch, repeats):
+    """{"network" or method: seconds of a training step}, and the parts of a SIP step: data, physics, solver."""
+    model = build_model("sip", size)
+    simulator, network = model.simulator, model.network
+    observation, x = next(iter(keras_sip.dataset(simulator, batch, seed=0)))
+    inputs = simulator.network_input(observation)
+    y_target, context = observation["y"], observation["context"]
+
+    def forward_backward():
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(tf.square(network(inputs, training=True)))
+        return tape.gradient(total, network.trainable_variables)
+
+    def compiled(function, *arguments, jit_compile=True):
+        return functools.partial(tf.function(function, jit_compile=jit_compile, autograph=False), *arguments)
+
+    solver = METHODS["sip"][1]
+    y = simulator.forward(x, context)
+    variants = {
+        "network": compiled(forward_backward, jit_compile=False),
+        "data": compiled(
+            lambda step: simulator.sample(batch, tf.stack([step, step])), tf.constant(1), jit_compile=False
+        ),
+        "physics": compiled(simulator.forward, x, context),
+        "solver": compiled(lambda *a: solver.solve(simulator, *a).update, x, y_target, context, y),
+        **{name: prepare_step(name, size, batch) for name in METHODS},
+    }
+    seconds = interleaved(variants, repeats)
+    return {name: turns / FIT_STEPS if name in METHODS else turns for name, turns in seconds.items()}
+
+
+# Showing --------------------------------------------------------------------------------------------------------------
+
+
+def parts_table(measured):
+    rows = []
+    for size, seconds in measured.items():
+        for mode in ("forward", "gradient"):
+            for part in ("step", "advection", "projection"):
+                graph, xla = (seconds[part, mode, kind] for kind in KINDS)
+                label = f"{size} {mode} {part}"
+                rows.append([label, milliseconds(graph), milliseconds(xla), str(ratio(xla, graph))])
+            rest = [
+                (seconds["step", mode, k] - seconds["advection", mode, k] - seconds["projection", mode, k]).clip(0)
+                for k in KINDS
+            ]
+            rows.append([f"{size} {mode} rest", *map(milliseconds, rest)])
+    return table(["ms", *KINDS, "XLA / graph"], rows, label_width=32)
+
+
+def growth_table(measured):
+    """Time of a step over N log N, N the cells, in units of the coarsest grid: at most about 1."""
+    sizes = list(measured)
+    rows = []
+    for mode in ("forward", "gradient"):
+        for kind in KINDS:
+            costs = [
+                float(milliseconds(measured[size]["step", mode, kind])) / (size**2 * math.log(size**2))
+                for size in sizes
+            ]
+            rows.append([f"{mode}, {kind}", *(f"{cost / costs[0]:.2f}" for cost in costs)])
+    return table(["time / (N log N)", *map(str, sizes)], rows)
+
+
+def training_table(seconds, memory):
+    rows = []
+    for name, turns in seconds.items():
+        over = ratio(turns, seconds["network"])
+        note = ("kept" if over.value <= LIMIT else "EXCEEDED") if name == "sip" else ""
+        size = f"{memory[name] / 2**20:.0f}" if name in memory else ""
+        rows.append([name, milliseconds(turns), str(over), note, size])
+    return table(["training step", "ms", "/ network", f"limit {LIMIT:g}", "peak MiB"], rows, label_width=16)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

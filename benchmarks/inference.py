@@ -1,0 +1,109 @@
+"""Inference: examples per second of `predict`, the exported SavedModel and ONNX Runtime, by batch size.
+
+  python benchmarks/inference.py
+  python benchmarks/inference.py --batch 1 64 --repeats 50 --output runs/inference.json
+
+One U-Net on Poisson's equation, answered by turns: `predict` of Keras; `predict_on_batch`; the signature `infer` of
+`model.export`, as a graph and with `jit_compile=True`; the ONNX export in ONNX Runtime, at its default number of
+threads (needs the extra `onnx`). The first calls, which compile, are not counted. Weights are those of the initialiser:
+they do not change the time.
+"""
+
+import argparse
+import functools
+import importlib.util
+import json
+import pathlib
+import sys
+import tempfile
+
+import tensorflow as tf
+from _poisson import Problem
+
+from _timing import interleaved, machine, ratio, summary, table
+from keras_sip.errors import check_positive_int
+
+SAVED_MODEL, ONNX = "SavedModel", "ONNX Runtime"
+# The exported SavedModel's throughput over ONNX Runtime's, at batch 64.
+LIMIT = 0.8
+
+
+def main(argv=None):
+    options = parse_options(argv)
+    problem = Problem(options.resolution, max(options.batch), options.levels)
+    print(f"{machine()}\nPoisson {problem.resolution} x {problem.resolution}, examples per second\n")
+    results = {"machine": machine(), "batches": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        ways = exported_ways(problem, pathlib.Path(folder))
+        seconds = {batch: measure(problem, ways, batch, options.repeats) for batch in options.batch}
+    print(rates_table(seconds))
+    if ONNX in ways:
+        print("", ratios_table(seconds), sep="\n")
+    results["batches"] = {batch: {way: summary(s) for way, s in by.items()} for batch, by in seconds.items()}
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(results, indent=1))
+
+
+def exported_ways(problem, folder):
+    """{name: function of y `[B, ...]` as a NumPy array} that returns x."""
+    model = problem.model("sip")
+    model.export(folder / "graph")
+    model.export(folder / "xla", jit_compile=True)
+    graph, xla = (tf.saved_model.load(str(folder / name)).signatures["infer"] for name in ("graph", "xla"))
+    ways = {
+        "predict": lambda y: model.predict(y, batch_size=len(y), verbose=0),
+        "predict_on_batch": model.predict_on_batch,
+        SAVED_MODEL: lambda y: graph(y=tf.constant(y))["x"].numpy(),
+        f"{SAVED_MODEL}, XLA": lambda y: xla(y=tf.constant(y))["x"].numpy(),
+    }
+    if importlib.util.find_spec("onnxruntime") is None:
+        print(f"Without {ONNX}: pip install keras_sip[onnx]\n")
+        return ways
+    runtime = importlib.import_module("onnxruntime")
+    model.export(folder / "model.onnx", format="onnx")
+    session = runtime.InferenceSession(folder / "model.onnx")
+    return {**ways, ONNX: lambda y: session.run(["x"], {"y": y})[0]}
+
+
+def measure(problem, ways, batch, repeats):
+    """{way: seconds of a call on a batch}."""
+    y = problem.simulator().sample(batch, (0, 0))["y"].numpy()
+    return interleaved({name: functools.partial(way, y) for name, way in ways.items()}, repeats)
+
+
+def rates_table(seconds):
+    ways = next(iter(seconds.values()))
+    rows = [[way, *(f"{batch / summary(by[way])['median']:.0f}" for batch, by in seconds.items())] for way in ways]
+    return table(["batch", *map(str, seconds)], rows, label_width=24)
+
+
+def ratios_table(seconds):
+    """Throughput of the SavedModel over ONNX Runtime's: its time is the denominator."""
+    ratios = {batch: ratio(by[ONNX], by[SAVED_MODEL]) for batch, by in seconds.items()}
+    rows = [["SavedModel / ONNX", *(f"{r.value:.2f}" for r in ratios.values())]]
+    rows.append(["  quartiles", *(f"{r.low:.2f}-{r.high:.2f}" for r in ratios.values())])
+    kept = ["kept" if r.value >= LIMIT else "MISSED" if batch == 64 else "below" for batch, r in ratios.items()]
+    rows.append([f"  at least {LIMIT:.2f} at 64", *kept])
+    return table(["throughput", *map(str, seconds)], rows, label_width=24)
+
+
+def parse_options(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = functools.partial(parser.add_argument, type=int)
+    add("--batch", nargs="+", default=[1, 8, 64, 256], metavar="SIZE", help="batch sizes (default: 1 8 64 256)")
+    add("--resolution", default=64, help="cells along each axis (default: %(default)s)")
+    add("--levels", default=4, help="resolutions of the U-Net (default: %(default)s)")
+    add("--repeats", default=20, help="turns of each measurement (default: %(default)s)")
+    parser.add_argument("--output", type=pathlib.Path, metavar="JSON", help="also write all numbers to this file")
+    options = parser.parse_args(argv)
+    try:
+        for size in (*options.batch, options.resolution, options.levels, options.repeats):
+            check_positive_int("--batch, --resolution, --levels, --repeats", size)
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

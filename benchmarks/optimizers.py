@@ -1,0 +1,111 @@
+"""Time and peak memory of a training step by optimizer: back-propagation through Poisson's equation.
+
+  python benchmarks/optimizers.py
+  python benchmarks/optimizers.py --batch 32 --repeats 20 --output runs/optimizers.json
+
+A step is SIPModel's, method "adjoint", through `fit` on one stored batch. AdaHessian needs a Hessian-vector product
+beside the gradient (`ada_hessian_2` in every other step) and may take four times as long as Adam; Hessian-free takes a
+product with the Gauss-Newton matrix for each of its conjugate-gradient steps. Memory is what a few steps add to a
+process after imports and the building of the model.
+"""
+
+import argparse
+import functools
+import json
+import pathlib
+import sys
+
+import keras
+
+import keras_sip
+from _memory import peak_memory
+from _timing import interleaved, machine, milliseconds, ratio, summary, table
+from keras_sip.errors import check_positive_int
+
+OPTIMIZERS = {
+    "adam": lambda options: keras.optimizers.Adam(1e-3),
+    "sgd": lambda options: keras.optimizers.SGD(3e-12, momentum=0.9),
+    "muon": lambda options: keras_sip.Muon(3e-3),
+    "ada_hessian": lambda options: keras_sip.AdaHessian(1e-6),
+    "ada_hessian_2": lambda options: keras_sip.AdaHessian(1e-6, hessian_every=2),
+    "hessian_free": lambda options: keras_sip.HessianFree(cg_steps=options.cg_steps, cg_tolerance=0.0),
+}
+REFERENCE = "adam"
+LIMITS = {"ada_hessian": 4.0, "ada_hessian_2": 4.0}
+# In one turn: a whole period of those that do not do the same in each step.
+STEPS = 2
+
+
+def main(argv=None):
+    options = parse_options(argv)
+    print(machine())
+    results = {"machine": machine(), "repeats": options.repeats, "batches": {}}
+    for batch in options.batch:
+        print(f"\nPoisson {options.resolution} x {options.resolution}, batch {batch}\n")
+        steps = {name: prepare_step(name, batch, options) for name in options.optimizers}
+        seconds = {name: turns / STEPS for name, turns in interleaved(steps, options.repeats).items()}
+        memory = {} if options.skip_memory else measure_memory(batch, options)
+        print(steps_table(seconds, memory))
+        results["batches"][str(batch)] = {
+            "steps": {name: summary(turns) for name, turns in seconds.items()},
+            "ratios": {name: ratio(turns, seconds[REFERENCE])._asdict() for name, turns in seconds.items()},
+            "memory": memory,
+        }
+        if options.output is not None:  # after every batch size, so that an interrupted run leaves what it has
+            options.output.parent.mkdir(parents=True, exist_ok=True)
+            options.output.write_text(json.dumps(results, indent=1))
+
+
+def parse_options(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS), help="those to measure (default: all)"
+    )
+    add = functools.partial(parser.add_argument, type=int)
+    add("--batch", nargs="+", default=[32, 128], metavar="SIZE", help="batch sizes (default: 32 128)")
+    add("--resolution", default=64, help="cells along each axis (default: %(default)s)")
+    add("--levels", default=4, help="resolutions of the U-Net (default: %(default)s)")
+    add("--repeats", default=10, help="turns of each measurement (default: %(default)s)")
+    add("--cg-steps", default=20, help="conjugate-gradient steps of hessian_free (default: %(default)s)")
+    parser.add_argument("--skip-memory", action="store_true", help="measure times only")
+    parser.add_argument("--output", type=pathlib.Path, metavar="JSON", help="also write all numbers to this file")
+    options = parser.parse_args(argv)
+    try:
+        for name in ("resolution", "levels", "repeats", "cg_steps"):
+            check_positive_int(f"--{name.replace('_', '-')}", getattr(options, name))
+        for size in options.batch:
+            check_positive_int("--batch", size)
+    except ValueError as error:
+        parser.error(str(error))
+    # What the others are compared with is always measured, and first.
+    options.optimizers = list(dict.fromkeys([REFERENCE, *options.optimizers]))
+    return options
+
+
+def prepare_step(name, batch, options):
+    """A function without arguments that takes `STEPS` steps; also called in a process of its own, for `peak_memory`."""
+    simulator = keras_sip.Poisson((options.resolution, options.resolution))
+    network = keras_sip.UNet(simulator.y_shape, 1, levels=options.levels, seed=0)
+    model = keras_sip.SIPModel(network, simulator, None, "adjoint", batch_reduction="sum", input_scale=1.0)
+    model.compile(OPTIMIZERS[name](options))
+    stored = keras_sip.dataset(simulator, batch, seed=0).take(1).cache().repeat()
+    return functools.partial(model.fit, stored, steps_per_epoch=STEPS, verbose=0)
+
+
+def measure_memory(batch, options):
+    return {name: peak_memory(prepare_step, name, batch, options) for name in options.optimizers}
+
+
+def steps_table(seconds, memory):
+    """Milliseconds a step, the ratio to Adam with quartiles, whether it keeps its limit, and MiB."""
+    rows = []
+    for name, turns in seconds.items():
+        against = ratio(turns, seconds[REFERENCE])
+        limit = LIMITS.get(name)
+        kept = "" if limit is None else f"{limit:g} {'kept' if against.value <= limit else 'EXCEEDED'}"
+        rows.append([name, milliseconds(turns), str(against), kept, f"{memory[name] / 2**20:.0f}" if memory else ""])
+    return table(["step", "ms", f"/ {REFERENCE}, quartiles", "limit", "MiB"], rows, label_width=14)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""A SIP step with saddle-free Newton on the rotated sine against an Adam step of the same network.
+
+  python benchmarks/sine_step.py
+  python benchmarks/sine_step.py --batch 100 --steps 1000 --repeats 15 --output runs/sine_step.json
+
+- loop: `--steps` steps of `SIPModel.train_step`, its metrics included, in one compiled loop on a fixed batch (limit of
+  sip over adam: 1.25);
+- fit: `SIPModel.fit` on batches drawn on the way, many steps in one execution (limit of sip: 0.5 ms).
+
+Methods: `adam`, back-propagation; `sip`, saddle-free Newton with the paper's limit; both with Adam for the network of
+4,354 weights.
+"""
+
+import argparse
+import functools
+import json
+import pathlib
+import sys
+
+import keras
+import tensorflow as tf
+
+import keras_sip
+from _timing import interleaved, machine, milliseconds, ratio, summary, table
+from keras_sip.errors import check_positive_int
+
+RATIO_LIMIT, FIT_LIMIT = 1.25, 0.5e-3
+SIMULATOR = keras_sip.RotatedSine(xi=32.0, phi=45.0)
+METHODS = {
+    "adam": ("adjoint", None),
+    "sip": ("sip", keras_sip.SaddleFreeNewton(max_loss_change=0.2)),
+}
+
+
+def main(argv=None):
+    options = parse_options(argv)
+    print(machine())
+    variants = {
+        (way, method): make(method, options)
+        for way, make in (("loop", compiled_loop), ("fit", fit))
+        for method in METHODS
+    }
+    seconds = {key: turns / options.steps for key, turns in interleaved(variants, options.repeats).items()}
+    rows = [[method, *(milliseconds(seconds[way, method]) for way in ("loop", "fit"))] for method in METHODS]
+    ratios = {way: ratio(seconds[way, "sip"], seconds[way, "adam"]) for way in ("loop", "fit")}
+    rows.append(["sip / adam, quartiles", *map(str, ratios.values())])
+    loop_kept = ratios["loop"].value <= RATIO_LIMIT
+    fit_kept = float(summary(seconds["fit", "sip"])["median"]) <= FIT_LIMIT
+    rows.append(
+        [
+            "limit",
+            f"{RATIO_LIMIT} {'kept' if loop_kept else 'EXCEEDED'}",
+            f"sip {1e3 * FIT_LIMIT} ms {'kept' if fit_kept else 'EXCEEDED'}",
+        ]
+    )
+    print()
+    print(table(["ms a step", "loop", "fit"], rows, label_width=24))
+    if options.output is not None:
+        results = {"machine": machine(), **{f"{way}_{method}": summary(s) for (way, method), s in seconds.items()}}
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(results, indent=1))
+
+
+def parse_options(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = functools.partial(parser.add_argument, type=int)
+    add("--batch", default=100, help="examples in a batch (default: %(default)s)")
+    add("--steps", default=1000, help="steps of a turn (default: %(default)s)")
+    add("--steps-per-execution", default=250, help="of fit (default: %(default)s)")
+    add("--repeats", default=15, help="turns of each measurement (default: %(default)s)")
+    parser.add_argument("--output", type=pathlib.Path, metavar="JSON", help="also write all numbers to this file")
+    options = parser.parse_args(argv)
+    try:
+        for name in ("batch", "steps", "steps_per_execution", "repeats"):
+            check_positive_int(f"--{name.replace('_', '-')}", getattr(options, name))
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+def model(method, **options):
+    training, solver = METHODS[method]
+    result = keras_sip.SIPModel(keras_sip.MLP(2, 2, seed=0), SIMULATOR, solver, training, x_scale=1.0, input_scale=1.0)
+    result.compile(keras.optimizers.Adam(1e-3), **options)
+    return result
+
+
+def compiled_loop(method, options):
+    """A function that takes `options.steps` training steps in one compiled loop."""
+    trained = model(method, jit_compile=True)
+    batch = next(iter(keras_sip.dataset(SIMULATOR, options.batch, seed=0)))
+
+    @tf.function(jit_compile=True, autograph=False)
+    def loop():
+        def step(done):
+            trained.train_step(batch)
+            return (done + 1,)
+
+        return tf.while_loop(lambda done: done < options.steps, step, (0,), maximum_iterations=options.steps)
+
+    return loop
+
+
+def fit(method, options):
+    """A function that fits `options.steps` steps on batches drawn on the way."""
+    trained = model(method, steps_per_execution=options.steps_per_execution)
+    batches = keras_sip.dataset(SIMULATOR, options.batch, seed=0)
+    return functools.partial(trained.fit, batches, steps_per_epoch=options.steps, verbose=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""What `SIPTensorBoard` costs: training time with it over training time without, on Poisson's equation.
+
+  python benchmarks/tensorboard_cost.py
+  python benchmarks/tensorboard_cost.py --steps 1000 --batch 32 --repeats 5 --output runs/tensorboard_cost.json
+
+Each turn is one fit of so many steps, with and without the callback by turns, at the callback's defaults with an
+evaluation set of 256 examples. Its first and last evaluation are part of every fit, those between keep to `max_share`;
+so the fewer steps, the larger the share. Compiling is left out: the first fit of each is not counted.
+"""
+
+import argparse
+import functools
+import json
+import pathlib
+import sys
+import tempfile
+
+from _poisson import Problem
+
+import keras_sip
+from _timing import interleaved, machine, ratio, summary, table
+from keras_sip.errors import check_positive_int
+
+LIMIT = 1.03
+EVALUATION_EXAMPLES = 256
+
+
+def main(argv=None):
+    options = parse_options(argv)
+    problem = Problem(options.resolution, options.batch, options.levels)
+    print(f"{machine()}\nPoisson {problem.resolution} x {problem.resolution}, batch {problem.batch}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = measure(problem, options.steps, options.repeats, folder)
+    cost = ratio(seconds["with"], seconds["without"])
+    print(cost_table(seconds, cost, options.steps))
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        numbers = {name: summary(values) for name, values in seconds.items()}
+        options.output.write_text(json.dumps({"machine": machine(), "fit": numbers, "ratio": cost._asdict()}, indent=1))
+
+
+def measure(problem, steps, repeats, folder):
+    """{"with", "without": seconds of a fit}; each has a model of its own."""
+    evaluation = keras_sip.evaluation_set(problem.simulator(), EVALUATION_EXAMPLES, seed=1)
+    callbacks = {"without": [], "with": [keras_sip.callbacks.SIPTensorBoard(folder, evaluation)]}
+    fits = {
+        name: functools.partial(
+            problem.model("sip").fit, problem.data(), steps_per_epoch=steps, verbose=0, callbacks=used
+        )
+        for name, used in callbacks.items()
+    }
+    return interleaved(fits, repeats)
+
+
+def cost_table(seconds, cost, steps):
+    rows = [[name, f"{1e3 * summary(values)['median'] / steps:.2f}"] for name, values in seconds.items()]
+    rows.append(["with / without", str(cost)])
+    rows.append([f"limit {LIMIT:.2f}", "kept" if cost.value <= LIMIT else "EXCEEDED"])
+    return table([f"ms a step, {steps} steps", "SIPTensorBoard"], rows, label_width=32)
+
+
+def parse_options(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = functools.partial(parser.add_argument, type=int)
+    add("--steps", default=600, help="training steps of a fit (default: %(default)s)")
+    add("--batch", default=128, help="examples in a batch (default: %(default)s)")
+    add("--resolution", default=64, help="cells along each axis (default: %(default)s)")
+    add("--levels", default=4, help="resolutions of the U-Net (default: %(default)s)")
+    add("--repeats", default=3, help="fits of each (default: %(default)s)")
+    parser.add_argument("--output", type=pathlib.Path, metavar="JSON", help="also write all numbers to this file")
+    options = parser.parse_args(argv)
+    try:
+        for name in ("steps", "batch", "resolution", "levels", "repeats"):
+            check_positive_int(f"--{name}", getattr(options, name))
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

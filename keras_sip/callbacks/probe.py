@@ -1,0 +1,86 @@
+"""What a model makes of a fixed set of examples, measured between training steps."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_sip.ops import batched
+from keras_sip.simulators.base import split_observation
+
+# Enough for shares and norms; solvers cost many simulations an example.
+SOLVED_EXAMPLES = 32
+
+
+class Measured(NamedTuple):
+    """Numbers by tag, and arrays of the examples; `update` and `x_true` may be None."""
+
+    scalars: dict
+    y_target: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    x_true: Any
+    update: Any
+
+
+class Probe:
+    """Measures a `SIPModel` on fixed examples without touching its metrics, which belong to the training epoch.
+
+    Args:
+        model: A `SIPModel`.
+        evaluation: (observation, x), or observation.
+    """
+
+    def __init__(self, model, evaluation):
+        self.model = model
+        observation, x_true = evaluation if isinstance(evaluation, tuple) else (evaluation, None)
+        self.observation = model._as_observation(observation)
+        self.x_true = None if x_true is None else model.simulator.as_x(x_true)
+        self._answer = tf.function(self._answered)
+        self._solve = tf.function(self._solved)
+
+    def measure(self):
+        y_target, _ = split_observation(self.observation)
+        x, y, loss = self._answer(self.observation)
+        scalars = {"loss/evaluation": float(np.mean(loss))}
+        if self.x_true is not None:
+            scalars["x_error/evaluation"] = float(np.mean(self.model.simulator.distance(x, self.x_true)))
+        update = None
+        if self.model.solver is not None:
+            first = tf.nest.map_structure(lambda entry: entry[:SOLVED_EXAMPLES], self.observation)
+            solved, update = self._solve(first)
+            scalars |= {tag: float(np.mean(value)) for tag, value in solved.items()}
+            update = update.numpy()
+        x_true = None if self.x_true is None else self.x_true.numpy()
+        return Measured(scalars, y_target.numpy(), x.numpy(), y.numpy(), x_true, update)
+
+    def _answered(self, observation):
+        y_target, context = split_observation(observation)
+        simulator = self.model.simulator
+        x = self.model(observation, training=False)
+        y = simulator.forward(x, context)
+        return x, y, simulator.objective(y, y_target, context)
+
+    def _solved(self, observation):
+        y_target, context = split_observation(observation)
+        model, simulator = self.model, self.model.simulator
+        z, _ = model.predict_scaled(observation, training=False)
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            y = model.simulate_scaled(z, context)
+        cotangent = simulator.objective_gradient(y, y_target, context)
+        gradient = tape.gradient(y, z, output_gradients=cotangent, unconnected_gradients="zero")
+        result = model.solve_scaled(z, y_target, context, y)
+        before = simulator.objective(y, y_target, context)
+        after = simulator.objective(model.simulate_scaled(z + result.update, context), y_target, context)
+        return {
+            "solver/failed": tf.cast(result.failed, tf.float32),
+            "solver/not_descending": tf.cast(~(after < before), tf.float32),
+            "solver/steps": result.num_steps,
+            "norm/update": _root_mean_square(result.update),
+            "norm/gradient": _root_mean_square(gradient),
+        }, result.update
+
+
+def _root_mean_square(field):
+    return batched.norm(field) / tf.sqrt(tf.cast(field.shape[1:].num_elements(), field.dtype))

@@ -1,0 +1,70 @@
+"""The solver for a simulator, by what the simulator knows of itself."""
+
+import math
+from typing import NamedTuple
+
+from keras_sip.errors import three_part
+from keras_sip.simulators.base import check_simulator_interface
+from keras_sip.solvers.analytic_inverse import AnalyticInverse
+from keras_sip.solvers.base import InverseSolver
+from keras_sip.solvers.damped_spectral_inverse import DampedSpectralInverse
+from keras_sip.solvers.lbfgs import LBFGS
+from keras_sip.solvers.levenberg_marquardt import LevenbergMarquardt
+from keras_sip.solvers.linear_model import LARGEST_DENSE
+
+
+class Candidate(NamedTuple):
+    """A solver, why one would choose it, and the components of x above which one would not."""
+
+    solver: InverseSolver
+    reason: str
+    largest_x: float = float("inf")
+
+
+# In order of preference; the first one whose own `check` takes the simulator is chosen. Solvers that know a spectral
+# or a reverse form of one process belong right after the closed inverse.
+CANDIDATES = [
+    Candidate(AnalyticInverse(), "the simulator defines its `inverse`"),
+    Candidate(DampedSpectralInverse(), "no inverse is known, and the simulator is diagonal in a spectral basis"),
+    Candidate(
+        LevenbergMarquardt(linear_solver="dense"),
+        "no inverse is known, L is a half sum of squares, and x is small enough for a dense Jacobian",
+        LARGEST_DENSE,
+    ),
+    Candidate(
+        LevenbergMarquardt(linear_solver="conjugate_gradient"),
+        "no inverse is known, L is a half sum of squares, and x is too large for a dense Jacobian",
+    ),
+    Candidate(LBFGS(), "no inverse is known and L is no half sum of squares"),
+]
+
+
+def auto_solver(simulator, **options):
+    """The most capable solver that `simulator` allows; prints one line that says which, and why.
+
+    In order: its closed inverse, the damped spectral inverse, dense Levenberg-Marquardt, the same without matrices,
+    L-BFGS.
+
+    Args:
+        simulator: The process P.
+        **options: Options of any solver, such as `max_steps` or `on_failure`, replaced in the chosen one.
+    """
+    candidate = best_candidate(simulator)
+    print(f"keras_sip: {type(candidate.solver).__name__} for {simulator!r}: {candidate.reason}.")
+    return candidate.solver.with_options(**options)
+
+
+def best_candidate(simulator):
+    """The first `Candidate` that takes the simulator: what `auto_solver` and `diagnose` recommend."""
+    check_simulator_interface(simulator)
+    size = math.prod(simulator.x_shape)
+    for candidate in CANDIDATES:
+        try:
+            candidate.solver.check(simulator)
+        except TypeError:
+            continue
+        if size <= candidate.largest_x:
+            return candidate
+    raise TypeError(
+        three_part("a simulator that some solver serves", f"{simulator!r}", "Pass a solver of your own to the model.")
+    )

@@ -1,0 +1,6 @@
+"""Test modules import the tiny network by bare name."""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))

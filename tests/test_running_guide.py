@@ -1,0 +1,60 @@
+"""What docs/running.md shows runs as it stands, one block after the other in one folder."""
+
+import pathlib
+import re
+import shlex
+
+import numpy as np
+import pytest
+
+import keras_sip
+from keras_sip.__main__ import main
+
+TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "running.md").read_text(encoding="utf-8")
+WATCHING, RESUMING, EXPORTING, SERVING, ONNX = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+def run(code):
+    names = {"__name__": "guide"}
+    exec(compile(code, "running.md", "exec"), names)
+    return names
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("y.npy", keras_sip.Poisson((64, 64)).sample(3, (0, 0))["y"].numpy())
+    return tmp_path
+
+
+def test_watching(folder, capsys):
+    run(WATCHING)
+    assert "poisson 40/40" in capsys.readouterr().out
+    assert list((folder / "runs" / "logs" / "sip").glob("events.out.tfevents.*"))
+    assert (folder / "runs" / "card" / "metrics.json").exists()
+
+
+def test_resuming(folder):
+    assert run(RESUMING)["step"] == 0
+    assert run(RESUMING)["step"] == 60
+
+
+def test_deploying(folder):
+    pytest.importorskip("tf2onnx", reason="the extra `onnx` is not installed")
+    run(EXPORTING)
+    served, in_onnx = run(SERVING), run(ONNX)
+    assert served["valid"].numpy().all() and in_onnx["valid"].all()
+    largest = np.max(np.abs(served["x"]))
+    assert np.max(np.abs(in_onnx["x"] - served["x"])) <= 1e-5 * largest
+    y = np.load("y.npy")
+    assert np.max(np.abs(keras_sip.Poisson((64, 64))(served["better"]) - y)) < 1e-3 * np.max(np.abs(y))
+
+
+def test_the_shell(folder):
+    commands = re.findall(r"^    python -m keras_sip (.*)$", TEXT, re.MULTILINE)
+    assert [main(shlex.split(command)) for command in commands] == [0, 0]
+    assert np.load("x.npy").shape == (3, 64, 64, 1) and (folder / "answers.png").exists()
+
+
+def test_the_picture_is_there_and_small():
+    assert 20_000 < (pathlib.Path(__file__).parents[1] / "docs" / "tensorboard.png").stat().st_size < 250_000
