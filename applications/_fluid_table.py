@@ -37,14 +37,14 @@ def table1(models, observation, x_true, labels, refining_solver):
     )
     rows.append(_gradient_descent(simulator, start, x_true, y_target, context, aim))
 
-    refine = refining_solver.refining(1)
+    solver = refining_solver.refining(1)
     network_x = x
-
-    def refined():
-        x = model(first, training=False)
-        return refine.solve(simulator, x, y_target, context, evaluate_result=True)
-
-    seconds, result = _timed(tf.function(refined, autograph=False, jit_compile=False))
+    refine = tf.function(
+        lambda x: solver.solve(simulator, x, y_target, context, evaluate_result=True),
+        autograph=False,
+        jit_compile=simulator.prefers_xla,
+    )
+    seconds, result = _timed(tf.function(lambda: refine(model(first, training=False)), autograph=False))
     before = simulator.objective(simulator.forward(network_x, context), y_target, context)
     objective = float(tf.reduce_mean(result.objective))
     rows.append(("network + refine", seconds, _error(simulator, result.x, x_true), objective, "chain"))

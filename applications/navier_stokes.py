@@ -61,6 +61,9 @@ def add_options(parser):
     )
     parser.add_argument("--gradient-step", type=float, default=0.003, help="their step size (default: %(default)s)")
     parser.add_argument(
+        "--lbfgs-steps", type=int, default=4, help="iterations of the method lbfgs (default: %(default)s)"
+    )
+    parser.add_argument(
         "--cg-steps", type=int, default=4, help="conjugate-gradient steps of sip_chain (default: %(default)s)"
     )
     parser.add_argument("--table1", action="store_true", help="also measure the time to equal quality of solvers")
@@ -87,6 +90,13 @@ VARIANTS = {
         about="updates summed over a few gradient steps in x",
         method="sip",
         solver=lambda options: keras_sip.GradientDescent(max_steps=options.accumulate, step_size=options.gradient_step),
+        optimizer=adam,
+    ),
+    "lbfgs": Variant(
+        label="SIP, L-BFGS",
+        about="updates summed over a few iterations of L-BFGS in x",
+        method="sip",
+        solver=lambda options: keras_sip.LBFGS(max_steps=options.lbfgs_steps, line_search_steps=5),
         optimizer=adam,
     ),
     "sip_chain": Variant(

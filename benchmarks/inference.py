@@ -18,7 +18,7 @@ import sys
 import tempfile
 
 import tensorflow as tf
-from _poisson import Problem
+from _problem import Problem
 
 from _timing import interleaved, machine, ratio, summary, table
 from keras_sip.errors import check_positive_int
@@ -30,7 +30,7 @@ LIMIT = 0.8
 
 def main(argv=None):
     options = parse_options(argv)
-    problem = Problem(options.resolution, max(options.batch), options.levels)
+    problem = Problem(resolution=options.resolution, batch=max(options.batch), levels=options.levels)
     print(f"{machine()}\nPoisson {problem.resolution} x {problem.resolution}, examples per second\n")
     results = {"machine": machine(), "batches": {}}
     with tempfile.TemporaryDirectory() as folder:

@@ -15,7 +15,7 @@ import pathlib
 import sys
 import tempfile
 
-from _poisson import Problem
+from _problem import Problem
 
 import keras_sip
 from _timing import interleaved, machine, ratio, summary, table
@@ -27,7 +27,7 @@ EVALUATION_EXAMPLES = 256
 
 def main(argv=None):
     options = parse_options(argv)
-    problem = Problem(options.resolution, options.batch, options.levels)
+    problem = Problem(resolution=options.resolution, batch=options.batch, levels=options.levels)
     print(f"{machine()}\nPoisson {problem.resolution} x {problem.resolution}, batch {problem.batch}\n")
     with tempfile.TemporaryDirectory() as folder:
         seconds = measure(problem, options.steps, options.repeats, folder)

@@ -3,19 +3,23 @@
 import keras
 
 from keras_sip.errors import three_part
+from keras_sip.solvers.automatic import auto_solver
 from keras_sip.solvers.base import InverseSolver, SolverError
 
 
-def check_solver(solver):
-    """`TypeError` unless `solver` is an `InverseSolver` object."""
+def checked_solver(solver, simulator):
+    """The `InverseSolver`, once it has taken the simulator; "auto" is that of `auto_solver`."""
+    if isinstance(solver, str) and solver == "auto":
+        return auto_solver(simulator)
     if not isinstance(solver, InverseSolver):
         raise TypeError(
             three_part(
-                "`solver` to be a keras_sip.InverseSolver",
+                '`solver` to be a keras_sip.InverseSolver or "auto"',
                 f"{solver!r}",
                 "Pass an instance such as AnalyticInverse() or GaussNewton().",
             )
         )
+    solver.check(simulator)
     return solver
 
 

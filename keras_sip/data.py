@@ -31,6 +31,8 @@ def dataset(simulator, batch_size, seed, start_step=0):
     seed = check_positive_int("seed", seed, minimum=0)
     start_step = check_positive_int("start_step", start_step, minimum=0)
 
+    # On the CPU wherever the training runs: compiled, where the simulator gains by it there.
+    @tf.function(jit_compile=simulator.prefers_xla or None, autograph=False)
     def batch(step):
         return _observation_and_x(simulator.sample(batch_size, tf.stack([tf.constant(seed, tf.int64), step])))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.checks import check_solver
+from keras_sip.checks import checked_solver
 from keras_sip.errors import check_positive_int
 from keras_sip.simulators.base import check_simulator_interface, split_observation
 
@@ -34,7 +34,7 @@ def label_with_solver(simulator, solver, observation, x0=None, *, batch_size=256
     Source: the paper, Section 3.1, Eq. 4.
     """
     check_simulator_interface(simulator)
-    check_solver(solver).check(simulator)
+    solver = checked_solver(solver, simulator)
     check_positive_int("batch_size", batch_size)
     y, context = split_observation(observation)
     y, context = simulator.as_y(y, name="y"), simulator.as_context(context)

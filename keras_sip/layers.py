@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_sip.checks import check_solver
+from keras_sip.checks import checked_solver
 from keras_sip.errors import check_choice, check_number, three_part
 from keras_sip.ops import batched
 from keras_sip.simulators.base import check_simulator_interface
@@ -99,7 +99,7 @@ class SIPPhysicsLayer(_SimulatorLayer):
 
     Args:
         simulator: A `Simulator`.
-        solver: An `InverseSolver`, checked against the simulator here.
+        solver: An `InverseSolver`, checked against the simulator here, or "auto".
         step_size: Factor on U.
         y_precision: A precision below the simulator's, at which y_target is then accepted. Its rounding is passed to
             the solver as measurement noise, `context["noise_level"]` `[B]` (one standard deviation).
@@ -116,8 +116,7 @@ class SIPPhysicsLayer(_SimulatorLayer):
 
     def __init__(self, simulator, solver, step_size=1.0, *, y_precision=None, **kwargs):
         super().__init__(simulator, **kwargs)
-        check_solver(solver).check(simulator)
-        self.solver = solver
+        self.solver = checked_solver(solver, simulator)
         self.step_size = check_number("step_size", step_size, exclusive=True)
         self.y_precision = None if y_precision is None else check_choice("y_precision", y_precision, PRECISIONS)
 

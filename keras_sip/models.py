@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sip import second_order, training
-from keras_sip.checks import RaiseOnFailure, check_distribution, check_network, check_solver
+from keras_sip.checks import RaiseOnFailure, check_distribution, check_network, checked_solver
 from keras_sip.data import from_arrays, without_bad_examples
 from keras_sip.errors import check_choice, check_positive_int, three_part
 from keras_sip.metrics import SIPMetrics
@@ -44,7 +44,7 @@ class SIPModel(keras.Model):
     Args:
         network: A built Keras model from `simulator.network_input(observation)` to x.
         simulator: A `Simulator`.
-        solver: An `InverseSolver`; None for methods that need none.
+        solver: An `InverseSolver`; "auto", the choice of `auto_solver`; None for methods that need none.
         method: "sip", "adjoint", "supervised", or a `TrainingMethod`.
         batch_reduction: "mean" or "sum" of the examples' objectives over the batch; rates of SGD depend on it.
         x_scale: Size of the components of x, broadcast against `[B, *x_shape]`. None takes the simulator's; 1 is off.
@@ -71,13 +71,11 @@ class SIPModel(keras.Model):
         super().__init__(name=name, **{"dtype": network.dtype_policy, "autocast": False, **kwargs})
         self.network = network
         self.simulator = simulator
-        self.solver = solver
         self.method = training.get(method)
         self.batch_reduction = check_choice("batch_reduction", batch_reduction, REDUCTIONS)
         self._physics = Nondimensional(simulator, x_scale)
+        self.solver = None if solver is None else checked_solver(solver, self._physics)
         self._input_scale = _measured_input_scale(simulator) if input_scale is None else input_scale
-        if solver is not None:
-            check_solver(solver).check(self._physics)
         self.method.check(self)
         self._measured = SIPMetrics()
         self._reported = {}
@@ -224,14 +222,18 @@ class SIPModel(keras.Model):
         """P at z `[B, *y_shape]`."""
         return self._compiled(self._physics.forward)(z, context)
 
-    def solve_scaled(self, z, y_target, context, y, solver=None):
-        """The result of `solver`, by default the model's, from z, in units of x_scale."""
+    def solve_scaled(self, z, y_target, context, solver=None):
+        """(y, result): P at z, and what `solver`, by default the model's, makes of z; in units of x_scale.
+
+        One program for both: what simulation and solver have in common is computed once.
+        """
         solver = solver or self.solver
 
-        def solve(z, y_target, context, y):
-            return solver.solve(self._physics, z, y_target, context, y0=y)
+        def solve(z, y_target, context):
+            y = self._physics.forward(z, context)
+            return y, solver.solve(self._physics, z, y_target, context, y0=y)
 
-        return self._compiled(solve)(z, y_target, context, y)
+        return self._compiled(solve)(z, y_target, context)
 
     def apply_update(self, tape, z, penalties, update, weight):
         """One optimizer step on sum_i weight_i 1/2 |z_i - (z_i + U_i)|^2, plus the network's penalties.
@@ -277,12 +279,13 @@ class SIPModel(keras.Model):
     def test_step(self, data):
         batch, sample_weight, values = self._unpack(data)
         z, _ = self.predict_scaled(batch.observation, training=False)
-        y = self.simulate_scaled(z, batch.context)
+        if not self._evaluate_solver or self.solver is None:
+            values |= self._values(batch, z, self.simulate_scaled(z, batch.context))
+            return self._record("test", values, sample_weight)
+        y, result = self.solve_scaled(z, batch.y_target, batch.context)
         values |= self._values(batch, z, y)
-        if self._evaluate_solver and self.solver is not None:
-            result = self.solve_scaled(z, batch.y_target, batch.context, y)
-            values |= {"failed": result.failed, "solver_steps": result.num_steps, "update_norm": _rms(result.update)}
-            values["not_descending"] = self._not_descending(batch, z, y, result.update)
+        values |= {"failed": result.failed, "solver_steps": result.num_steps, "update_norm": _rms(result.update)}
+        values["not_descending"] = self._not_descending(batch, z, y, result.update)
         return self._record("test", values, sample_weight)
 
     @property
@@ -331,11 +334,14 @@ class SIPModel(keras.Model):
         """The network and the solver after it, as a graph: thousands of small operations, slow one by one."""
         solver = self.solver.refining(max_steps)
 
+        def solve(z, y_target, context):
+            return solver.solve(self._physics, z, y_target, context, evaluate_result=True)
+
         @tf.function(reduce_retracing=True)
         def refine(observation):
             y_target, context = split_observation(observation)
             z, _ = self.predict_scaled(observation, training=False)
-            return solver.solve(self._physics, z, y_target, context, evaluate_result=True)
+            return self._compiled(solve)(z, y_target, context)
 
         return refine
 

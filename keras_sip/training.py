@@ -171,8 +171,7 @@ class SIP(TrainingMethod):
         self._solver(model)
 
     def desired_update(self, model, batch, z):
-        y = model.simulate_scaled(z, batch.context)
-        result = model.solve_scaled(z, batch.y_target, batch.context, y, solver=self._solver(model))
+        y, result = model.solve_scaled(z, batch.y_target, batch.context, solver=self._solver(model))
         update = self.step_size * result.update
         if self.adjoint_mix:
             _, downhill, _ = adjoint(model, batch, z)

@@ -70,7 +70,7 @@ class Probe:
             y = model.simulate_scaled(z, context)
         cotangent = simulator.objective_gradient(y, y_target, context)
         gradient = tape.gradient(y, z, output_gradients=cotangent, unconnected_gradients="zero")
-        result = model.solve_scaled(z, y_target, context, y)
+        _, result = model.solve_scaled(z, y_target, context)
         before = simulator.objective(y, y_target, context)
         after = simulator.objective(model.simulate_scaled(z + result.update, context), y_target, context)
         return {

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.checks import check_solver as check_is_solver
+from keras_sip.checks import checked_solver
 from keras_sip.diagnostics import examples
 from keras_sip.diagnostics.report import Check, failed, note, passed
 from keras_sip.solvers.base import Status
@@ -13,7 +13,7 @@ MOST = 0.9
 
 
 def accepts(case):
-    check_is_solver(case.solver).check(case.simulator)
+    checked_solver(case.solver, case.simulator)
     return passed("the simulator has what the solver needs")
 
 

@@ -160,7 +160,7 @@ def _transform_axes(field, axes, matrix_of_length, transform_rows):
     for axis in axes:
         length, stride = shape[axis], int(np.prod(shape[axis + 1 :]))
         # In memory the field is a stack of length x stride matrices, so no product needs a transpose.
-        if length > LONGEST_MATRIX_AXIS:
+        if length > LONGEST_MATRIX_AXIS or _rounds_products(field.dtype):
             columns = tf.linalg.matrix_transpose(tf.reshape(field, [-1, length, stride]))
             field = tf.linalg.matrix_transpose(transform_rows(columns))
         elif stride == 1:
@@ -168,6 +168,12 @@ def _transform_axes(field, axes, matrix_of_length, transform_rows):
         else:
             field = tf.constant(matrix_of_length(length), field.dtype) @ tf.reshape(field, [-1, length, stride])
     return tf.reshape(field, [-1, *shape[1:]])
+
+
+def _rounds_products(dtype):
+    """Whether matrix products may round their factors to 10 bits: float32 on GPUs, unless TensorFlow is told not to."""
+    allowed = tf.config.experimental.tensor_float_32_execution_enabled()
+    return dtype == tf.float32 and allowed and bool(tf.config.list_physical_devices("GPU"))
 
 
 @functools.cache

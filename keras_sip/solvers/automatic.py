@@ -11,6 +11,7 @@ from keras_sip.solvers.damped_spectral_inverse import DampedSpectralInverse
 from keras_sip.solvers.lbfgs import LBFGS
 from keras_sip.solvers.levenberg_marquardt import LevenbergMarquardt
 from keras_sip.solvers.linear_model import LARGEST_DENSE
+from keras_sip.solvers.reverse_simulation import ReverseSimulation
 
 
 class Candidate(NamedTuple):
@@ -21,11 +22,11 @@ class Candidate(NamedTuple):
     largest_x: float = float("inf")
 
 
-# In order of preference; the first one whose own `check` takes the simulator is chosen. Solvers that know a spectral
-# or a reverse form of one process belong right after the closed inverse.
+# In order of preference; the first one whose own `check` takes the simulator is chosen.
 CANDIDATES = [
     Candidate(AnalyticInverse(), "the simulator defines its `inverse`"),
     Candidate(DampedSpectralInverse(), "no inverse is known, and the simulator is diagonal in a spectral basis"),
+    Candidate(ReverseSimulation(), "no inverse is known, and the process can be run backward in time"),
     Candidate(
         LevenbergMarquardt(linear_solver="dense"),
         "no inverse is known, L is a half sum of squares, and x is small enough for a dense Jacobian",
@@ -42,8 +43,8 @@ CANDIDATES = [
 def auto_solver(simulator, **options):
     """The most capable solver that `simulator` allows; prints one line that says which, and why.
 
-    In order: its closed inverse, the damped spectral inverse, dense Levenberg-Marquardt, the same without matrices,
-    L-BFGS.
+    In order: its closed inverse, the damped spectral inverse, the reverse simulation, dense Levenberg-Marquardt, the
+    same without matrices, L-BFGS. `solver="auto"` of a model or layer is this choice.
 
     Args:
         simulator: The process P.

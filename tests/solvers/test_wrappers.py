@@ -158,6 +158,8 @@ def test_lbfgs_turns_down_what_does_not_lower_the_objective():
 def test_automatic_choice_goes_from_the_most_to_the_least_knowing_and_says_why(capsys):
     cases = [
         (keras_sip.Poisson((8, 8)), "AnalyticInverse", "defines its `inverse`"),
+        (keras_sip.Heat((8, 8)), "DampedSpectralInverse", "diagonal in a spectral basis"),
+        (keras_sip.NavierStokes((8, 8)), "ReverseSimulation", "run backward in time"),
         (problems.CURVED, "LevenbergMarquardt", "small enough for a dense Jacobian"),
         (keras_sip.from_function(problems.tanh_process, 40), "LevenbergMarquardt", "too large for a dense Jacobian"),
         (problems.Directions(), "LBFGS", "no half sum of squares"),
@@ -172,6 +174,17 @@ def test_automatic_choice_goes_from_the_most_to_the_least_knowing_and_says_why(c
         assert reason in line
     assert keras_sip.auto_solver(problems.CURVED, max_steps=4).max_steps == 4
     assert len({candidate.reason for candidate in CANDIDATES}) == len(CANDIDATES)
+
+
+def test_auto_is_a_name_of_that_choice_in_models_and_layers(capsys):
+    simulator = keras_sip.Poisson((8, 8))
+    layer = keras_sip.SIPPhysicsLayer(simulator, "auto")
+    network = keras_sip.UNet(simulator.y_shape, 1, levels=1, seed=0)
+    model = keras_sip.SIPModel(network, simulator, "auto")
+    assert layer.solver == model.solver == keras_sip.AnalyticInverse()
+    assert all("defines its `inverse`" in line for line in capsys.readouterr().out.splitlines())
+    with pytest.raises(TypeError, match='"auto"'):
+        keras_sip.SIPPhysicsLayer(simulator, "automatic")
 
 
 def test_automatic_choice_refuses_what_is_no_simulator():

@@ -1,0 +1,26 @@
+"""The TensorBoard benchmark runs at a tiny size and judges the limit by the ratio that it writes."""
+
+import contextlib
+import io
+import json
+
+import pytest
+
+import tensorboard_cost
+
+
+def test_fits_with_and_without_the_callback_are_compared(tmp_path):
+    path = tmp_path / "new" / "cost.json"
+    size = "--steps 2 --batch 2 --resolution 8 --levels 1 --repeats 2 --output"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        tensorboard_cost.main([*size.split(), str(path)])
+    numbers = json.loads(path.read_text())
+    assert numbers["fit"]["with"]["median"] > 0 and numbers["fit"]["without"]["median"] > 0
+    verdict = next(line for line in printed.getvalue().splitlines() if line.startswith("limit"))
+    assert verdict.split()[-1] == ("kept" if numbers["ratio"]["value"] <= tensorboard_cost.LIMIT else "EXCEEDED")
+
+
+@pytest.mark.parametrize("words", [["--steps", "0"], ["--batch", "-1"]])
+def test_bad_options_are_refused(words):
+    with pytest.raises(SystemExit):
+        tensorboard_cost.main(words)
