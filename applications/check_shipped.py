@@ -77,7 +77,15 @@ def plain_environment(folder):
     """The Python of a virtual environment with TensorFlow and what it needs."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"tensorflow=={tf.__version__}"]
+    command = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        f"tensorflow=={tf.__version__}",
+    ]
     subprocess.run(command, check=True)
     return python
 

@@ -49,7 +49,7 @@ def hessian_free(options):
 
 def muon(options):
     # Orthogonal steps do not get smaller by themselves: without a decay the network's weights keep jumping.
-    return keras_sip.Muon(keras.optimizers.schedules.CosineDecay(1e-2, options.steps))
+    return keras_sip.Muon(keras.optimizers.schedules.CosineDecay(1e-2, options.steps), momentum=0.9)
 
 
 def damped_inverse(options):

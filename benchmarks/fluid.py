@@ -28,8 +28,10 @@ from keras_sip.ops import advection, staggered
 
 METHODS = {"sip": ("sip", keras_sip.ReverseSimulation()), "adjoint": ("adjoint", None)}
 LIMIT = 3.0
-# In one call of fit, whose own start takes longer than a step on a small grid.
-FIT_STEPS = 10
+# Of a simulation, the paper's.
+DURATION = 2.0
+# In one call of fit, whose own start takes longer than a step on a small grid, and whose data run three batches ahead.
+FIT_STEPS = 30
 KINDS = ("graph", "XLA")
 
 
@@ -45,10 +47,9 @@ def main(argv=None):
             for size, parts in measured.items()
         }
     for batch in options.training_batch:
-        seconds = measure_training(options.training_resolution, batch, options.repeats)
-        memory = {}
-        if not options.skip_memory:
-            memory = {name: peak_memory(prepare_step, name, options.training_resolution, batch) for name in METHODS}
+        case = options.training_resolution, batch, options.time_steps
+        seconds = measure_training(*case, options.repeats)
+        memory = {} if options.skip_memory else {name: peak_memory(prepare_step, name, *case) for name in METHODS}
         print(
             f"\ntraining at {options.training_resolution}, batch {batch}\n", training_table(seconds, memory), sep="\n"
         )
@@ -65,6 +66,7 @@ def parse_options(argv):
     add("--batch", nargs="+", default=[1, 16], metavar="SIZE", help="of a simulation step (default: 1 16)")
     add("--training-resolution", default=64, metavar="CELLS", help="grid of training steps (default: %(default)s)")
     add("--training-batch", nargs="*", default=[64], metavar="SIZE", help="batches of training steps (default: 64)")
+    add("--time-steps", default=8, metavar="N", help="of a simulation in training (default: %(default)s)")
     add("--repeats", default=10, help="turns of each measurement (default: %(default)s)")
     parser.add_argument("--skip-memory", action="store_true", help="measure times only")
     parser.add_argument("--output", type=pathlib.Path, metavar="JSON", help="also write all numbers to this file")
@@ -72,6 +74,7 @@ def parse_options(argv):
     try:
         for size in [*options.resolution, *options.batch, *options.training_batch, options.training_resolution]:
             check_positive_int("sizes", size)
+        check_positive_int("--time-steps", options.time_steps)
         check_positive_int("--repeats", options.repeats)
     except ValueError as error:
         parser.error(str(error))
@@ -121,8 +124,8 @@ def _gradient_of(function):
 # A training step ------------------------------------------------------------------------------------------------------
 
 
-def build_model(name, size):
-    simulator = keras_sip.NavierStokes((size, size))
+def build_model(name, size, time_steps):
+    simulator = keras_sip.NavierStokes((size, size), num_steps=time_steps, dt=DURATION / time_steps)
     network = keras_sip.UNet((size, size, 2), 2, levels=5, padding="periodic", seed=0)
     method, solver = METHODS[name]
     # Scales given, so that building draws no samples.
@@ -131,16 +134,16 @@ def build_model(name, size):
     return model
 
 
-def prepare_step(name, size, batch):
+def prepare_step(name, size, batch, time_steps):
     """A few training steps as `fit` takes them; a function of its own process, for `peak_memory`."""
-    model = build_model(name, size)
+    model = build_model(name, size, time_steps)
     batches = keras_sip.dataset(model.simulator, batch, seed=0)
     return functools.partial(model.fit, batches, steps_per_epoch=FIT_STEPS, verbose=0)
 
 
-def measure_training(size, batch, repeats):
+def measure_training(size, batch, time_steps, repeats):
     """{"network" or method: seconds of a training step}, and the parts of a SIP step: data, physics, solver."""
-    model = build_model("sip", size)
+    model = build_model("sip", size, time_steps)
     simulator, network = model.simulator, model.network
     observation, x = next(iter(keras_sip.dataset(simulator, batch, seed=0)))
     inputs = simulator.network_input(observation)
@@ -154,16 +157,12 @@ def measure_training(size, batch, repeats):
     def compiled(function, *arguments, jit_compile=True):
         return functools.partial(tf.function(function, jit_compile=jit_compile, autograph=False), *arguments)
 
-    solver = METHODS["sip"][1]
-    y = simulator.forward(x, context)
     variants = {
         "network": compiled(forward_backward, jit_compile=False),
-        "data": compiled(
-            lambda step: simulator.sample(batch, tf.stack([step, step])), tf.constant(1), jit_compile=False
-        ),
+        "data": compiled(lambda step: simulator.sample(batch, tf.stack([step, step])), tf.constant(1)),
         "physics": compiled(simulator.forward, x, context),
-        "solver": compiled(lambda *a: solver.solve(simulator, *a).update, x, y_target, context, y),
-        **{name: prepare_step(name, size, batch) for name in METHODS},
+        "physics + solver": compiled(model.solve_scaled, x / model.x_scale, y_target, context),
+        **{name: prepare_step(name, size, batch, time_steps) for name in METHODS},
     }
     seconds = interleaved(variants, repeats)
     return {name: turns / FIT_STEPS if name in METHODS else turns for name, turns in seconds.items()}

@@ -18,8 +18,8 @@ import sys
 import tempfile
 
 import tensorflow as tf
-from _problem import Problem
 
+from _problem import Problem
 from _timing import interleaved, machine, ratio, summary, table
 from keras_sip.errors import check_positive_int
 

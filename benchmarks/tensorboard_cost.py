@@ -15,9 +15,8 @@ import pathlib
 import sys
 import tempfile
 
-from _problem import Problem
-
 import keras_sip
+from _problem import Problem
 from _timing import interleaved, machine, ratio, summary, table
 from keras_sip.errors import check_positive_int
 

@@ -1,0 +1,55 @@
+"""The fluid's benchmark runs at a tiny size: parts and training steps are measured, growth and limit are judged."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+
+import fluid
+from _timing import TABLE_WIDTH
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(what was printed, the numbers): a simulation step on 8 x 8 cells, SIP training on 32 x 32."""
+    path = tmp_path_factory.mktemp("benchmark") / "new" / "fluid.json"
+    size = "--resolution 8 --batch 1 --training-resolution 32 --training-batch 1 --time-steps 1 --repeats 1"
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(fluid, "FIT_STEPS", 2)
+        # The adjoint takes long to compile.
+        patch.setattr(fluid, "METHODS", {"sip": fluid.METHODS["sip"]})
+        fluid.main([*size.split(), "--skip-memory", "--output", str(path)])
+    return printed.getvalue(), json.loads(path.read_text())
+
+
+def test_every_part_of_a_step_is_measured(finished):
+    _, numbers = finished
+    modes = [f"{mode} {kind}" for mode in ("forward", "gradient") for kind in fluid.KINDS]
+    expected = {f"{part} {mode}" for part in ("step", "advection", "projection") for mode in modes}
+    assert set(numbers["steps"]["1"]["8"]) == expected
+    assert all(part["median"] > 0 for part in numbers["steps"]["1"]["8"].values())
+
+
+def test_growth_is_time_over_n_log_n_relative_to_the_coarsest_grid():
+    """4 times the cells in 4 times the time: less than N log N by log 64 / log 256 = 0.75."""
+    keys = [("step", mode, kind) for mode in ("forward", "gradient") for kind in fluid.KINDS]
+    measured = {size: {key: np.array([1e-3 * cells]) for key in keys} for size, cells in ((8, 1.0), (16, 4.0))}
+    rows = [line.split() for line in fluid.growth_table(measured).splitlines() if line.startswith(("forw", "grad"))]
+    assert [row[-2:] for row in rows] == [["1.00", "0.75"]] * 4
+
+
+def test_the_limit_of_a_sip_step_is_judged_by_the_ratio(finished):
+    printed, numbers = finished
+    seconds = numbers["training"]["1"]["seconds"]
+    ratio = seconds["sip"]["median"] / seconds["network"]["median"]
+    line = next(line for line in printed.splitlines() if line.startswith("sip "))
+    assert ("kept" in line) == (ratio <= fluid.LIMIT) and ("EXCEEDED" in line) == (ratio > fluid.LIMIT)
+    assert max(map(len, printed.splitlines())) <= TABLE_WIDTH
+
+
+@pytest.mark.parametrize("words", [["--resolution", "0"], ["--repeats", "-1"]])
+def test_bad_options_are_refused(words):
+    with pytest.raises(SystemExit):
+        fluid.main(words)
