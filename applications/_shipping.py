@@ -115,7 +115,7 @@ def _draw(experiment, options, run, folder, evaluation, model, methods):
     colours = report.colours(experiment.variants)
     curves = report.learning_curves(run.metrics, labels, colours, experiment.heading(options))
     write_atomically(folder / "learning_curves.png", plotting.png(curves, 110))
-    shown = slice(EXAMPLES_DRAWN)
+    shown = slice(EXAMPLES_DRAWN if len(model.simulator.x_shape) > 1 else None)
     observation, x_true = tf.nest.map_structure(lambda entry: entry[shown], evaluation)
     y_target, context = split_observation(observation)
     x = model(observation, training=False)

@@ -66,11 +66,13 @@ def main(argv=None):
 
 
 def with_falling_rates(experiment, steps):
-    """The experiment with optimizers whose learning rate falls from their own to zero along a cosine."""
+    """The experiment with optimizers whose learning rate falls to zero along a cosine, unless it has a schedule."""
 
     def falling(optimizer):
         def build(options):
             config = optimizer(options).get_config()
+            if not isinstance(config["learning_rate"], float):
+                return optimizer(options)
             schedule = keras.optimizers.schedules.CosineDecay(config["learning_rate"], steps)
             return type(optimizer(options)).from_config({**config, "learning_rate": schedule})
 

@@ -32,6 +32,8 @@ STYLE = {
 }
 DOTS_PER_INCH = 200
 ARROWS = 16
+# Numbers that are shown as points over the true ones.
+FEW = 2
 
 
 def available():
@@ -43,7 +45,8 @@ def answers(y_target, x, y, x_true=None):
     """What a model makes of examples: y_target and the simulated y, x and the true x, and the errors of both.
 
     Fields are colour panels, one row an example, those of one quantity on one colour bar; flows (two channels) are
-    arrows over their vorticity; profiles and vectors are lines of prediction and truth over the index.
+    arrows over their vorticity; profiles and vectors are lines of prediction and truth over the index. Of x and y
+    with at most `FEW` numbers, examples are points: simulated over observed y, predicted over true x.
 
     Args:
         y_target, y: `[N, *y_shape]`.
@@ -54,6 +57,8 @@ def answers(y_target, x, y, x_true=None):
     """
     y_target, x, y = (np.asarray(value, np.float64) for value in (y_target, x, y))
     x_true = None if x_true is None else np.asarray(x_true, np.float64)
+    if x.ndim == y.ndim == 2 and max(x.shape[1], y.shape[1]) <= FEW:
+        return _points(y_target, x, y, x_true)
     if x.ndim < 4 or y.ndim < 4:
         return _lines(y_target, x, y, x_true)
     groups = [("y", {"observed": y_target, "simulated": y}, FIELD_MAP), ("y error", {"": y - y_target}, ERROR_MAP)]
@@ -163,6 +168,29 @@ def figure(*, width, height):
     """A figure that is drawn into a file only: without pyplot there is no display and no global state."""
     with style():
         yield importlib.import_module("matplotlib.figure").Figure((width, height), layout="constrained")
+
+
+def _points(y_target, x, y, x_true):
+    """A row of panels: for each component simulated over observed y, then predicted over true x."""
+    pairs = [("observed y", "simulated y", y_target, y)]
+    if x_true is not None:
+        pairs.append(("true x", "predicted x", x_true, x))
+    panels = [
+        (_numbered(across, a, i), _numbered(up, a, i), a[:, i], b[:, i])
+        for across, up, a, b in pairs
+        for i in range(a.shape[1])
+    ]
+    with figure(width=0.4 + 2.2 * len(panels), height=2.4) as drawn:
+        row = drawn.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (across, up, a, b) in zip(row, panels, strict=True):
+            axes.axline((np.mean(a), np.mean(a)), slope=1.0, color="0.6", linewidth=0.8)
+            axes.plot(a, b, "o", color=LINE_COLOURS[0], markersize=2.5, alpha=0.6, markeredgewidth=0)
+            axes.set(xlabel=across, ylabel=up)
+    return drawn
+
+
+def _numbered(quantity, values, component):
+    return quantity if values.shape[1] == 1 else f"{quantity}, component {component}"
 
 
 def _lines(y_target, x, y, x_true):

@@ -46,6 +46,16 @@ def test_vectors_and_profiles_are_lines_of_prediction_and_truth(x_shape):
     np.testing.assert_array_equal(lines["true"], x_true[1].reshape(-1))
 
 
+def test_a_few_numbers_are_points_over_the_true_ones():
+    y_target, y, x, x_true = GENERATOR.standard_normal((4, 50, 2))
+    figure = plotting.answers(y_target, x, y, x_true)
+    shown = [axes.get_lines()[1].get_xydata() for axes in figure.axes]
+    expected = [np.stack([a[:, i], b[:, i]], 1) for a, b in ((y_target, y), (x_true, x)) for i in (0, 1)]
+    np.testing.assert_array_equal(shown, expected)
+    assert figure.axes[3].get_ylabel() == "predicted x, component 1"
+    assert len(plotting.answers(y_target, x, y).axes) == 2
+
+
 def test_three_dimensional_fields_show_their_middle_slice():
     x = GENERATOR.standard_normal((1, 4, 5, 6, 1))
     figure = plotting.answers(x, x, x)

@@ -1,7 +1,9 @@
 """ship.py: trains method and baseline, goes on after a stop, and writes a folder that loads."""
 
+import dataclasses
 import json
 
+import keras
 import numpy as np
 import pytest
 from tiny import TINY, files
@@ -48,3 +50,14 @@ def test_an_unknown_application_lists_those_that_are_there(capsys):
     assert ship.main(["poison"]) == 2
     error = capsys.readouterr().err
     assert "poisson" in error and "Received 'poison'" in error
+
+
+def test_a_schedule_of_the_applications_own_is_kept():
+    schedule = keras.optimizers.schedules.CosineDecay(0.25, 7)
+    scheduled = dataclasses.replace(TINY.variants["sip"], optimizer=lambda options: keras.optimizers.Adam(schedule))
+    experiment = dataclasses.replace(TINY, variants={"sip": scheduled, "adam": TINY.variants["adam"]})
+    falling = ship.with_falling_rates(experiment, steps=10).variants
+    configs = {
+        name: variant.optimizer(None).get_config()["learning_rate"]["config"] for name, variant in falling.items()
+    }
+    assert configs["sip"]["decay_steps"] == 7 and configs["adam"]["decay_steps"] == 10
