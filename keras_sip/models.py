@@ -106,12 +106,15 @@ class SIPModel(keras.Model):
             optimizer: A Keras optimizer or its name, or one of `keras_sip.optimizers`.
             run_eagerly, steps_per_execution, auto_scale_loss: As in Keras. Small networks need many steps per
                 execution.
-            jit_compile: XLA for the whole step. "auto": the whole step on GPUs; on CPUs, where convolutions are slower
-                under XLA, only the physics and the solver, and only of simulators that gain by it (`prefers_xla`).
+            jit_compile: XLA for the whole step. "auto": the whole step on GPUs. On CPUs, where convolutions are slower
+                under XLA, for simulators that gain by it (`prefers_xla`): the whole step of networks of dense layers,
+                of others the physics and the solver.
             evaluate_solver: Let `evaluate` run the solver too and report `failed`, `not_descending` and the like.
         """
         optimizer = keras.optimizers.get(optimizer)
         check_distribution(self.distribute_strategy, optimizer, jit_compile)
+        if jit_compile == "auto" and self.simulator.prefers_xla and not run_eagerly:
+            jit_compile = True if self._gains_as_a_whole() else "auto"
         self._take_step = second_order.training_step(self, self.method, optimizer)
         super().compile(
             optimizer=optimizer,
@@ -350,6 +353,11 @@ class SIPModel(keras.Model):
         if self.compiled and self._compile_physics and not (self.jit_compile or self.run_eagerly):
             return tf.function(function, jit_compile=True)
         return function
+
+    def _gains_as_a_whole(self):
+        """Whether a CPU takes the whole step faster under XLA: it does with dense layers (benchmarks/sine_step.py)."""
+        is_dense = all(len(weight.shape) <= 2 for weight in self.network.trainable_variables)
+        return is_dense and self.distribute_strategy.num_replicas_in_sync == 1
 
     def _as_observation(self, observation):
         y, context = split_observation(observation)
