@@ -21,6 +21,7 @@ import sys
 
 import numpy as np
 import scipy.optimize
+import scipy.sparse
 import tensorflow as tf
 
 import keras_sip
@@ -38,6 +39,8 @@ SOLVERS = {
 }
 WAYS = ("eager", "graph", "xla")
 SCIPY = ("least_squares", "minimize")
+# Components of x up to which SciPy is handed a dense Jacobian.
+LARGEST_DENSE = 256
 
 
 class Chain(keras_sip.Simulator):
@@ -165,7 +168,9 @@ def _solve_one(name, scales, x0, y_target, tolerance):
 
     def jacobian(x):
         beside = slopes(x)
-        return np.diag(scales) + np.diag(beside[1:], -1) + np.diag(beside[:-1], 1)
+        bands = scipy.sparse.diags_array([beside[1:], scales, beside[:-1]], offsets=[-1, 0, 1], format="csr")
+        # A dense one of thousands of rows would take SciPy minutes.
+        return bands if len(x) > LARGEST_DENSE else bands.toarray()
 
     def objective(x):
         r = residual(x)
