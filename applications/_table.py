@@ -97,4 +97,7 @@ def _line(label, cells, form=None):
 
 
 def _number(value):
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 10 else f"{value:.3g}"
+    """Five places or fewer: columns are eight wide."""
+    if 0 < abs(value) < 1e-3:
+        return f"{value:.0e}"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.3g}"
