@@ -32,6 +32,27 @@ def test_sine_transform_agrees_with_scipy(resolution, dtype):
     assert received.dtype == dtype
 
 
+def operations(function, field):
+    graph = tf.function(function).get_concrete_function(field).graph
+    return {operation.type for operation in graph.get_operations()}
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_products_that_a_gpu_would_round_are_avoided(monkeypatch, allowed):
+    """TensorFlow rounds the factors of float32 products to 10 bits on such GPUs, where that is allowed."""
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"] if kind == "GPU" else [])
+    monkeypatch.setattr(tf.config.experimental, "tensor_float_32_execution_enabled", lambda: allowed)
+    field = tf.constant(random_field(2, 7, 6, 1, dtype="float32"))
+
+    def transform(field):
+        return spectral.sine_transform(field, (1, 2))
+
+    assert ("RFFT" in operations(transform, field)) == allowed
+    assert "RFFT" not in operations(transform, tf.cast(field, tf.float64))
+    expected = scipy.fft.dstn(field.numpy().astype("float64"), type=1, norm="ortho", axes=(1, 2))
+    np.testing.assert_allclose(transform(field), expected, rtol=0, atol=40 * np.finfo("float32").eps)
+
+
 @pytest.mark.parametrize("resolution", [(8, 9), (LONG, 4)], ids=str)
 def test_sine_transform_is_its_own_inverse_and_transpose(resolution):
     field, other = tf.constant(random_field(2, *resolution, 1)), tf.constant(random_field(2, *resolution, 1)[::-1])
