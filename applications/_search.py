@@ -52,6 +52,10 @@ def searched_rates(experiment, options, folder, simulator, evaluation, share):
         with folder.recording_failure(f"search {method}"):
             variant = experiment.variants[method]
             own = rate_of(variant.optimizer(options))
+            if variant.rate_factors == (1.0,):
+                # Nothing to choose from.
+                found[method] = {"rate": own, "x_error": {}, "seed": SEARCH_SEED, **length}
+                continue
             errors = _search(method, variant, [float(f"{own * factor:.6g}") for factor in variant.rate_factors], error)
             best = min(errors, key=errors.get)
             if math.isinf(errors[best]):
@@ -89,7 +93,8 @@ def _search(method, variant, rates, error):
     """{rate: error}: the candidates, and more of them while the best one is at an end."""
     errors = {}
     while rates:
-        names = {f"{method}_{rate:.0e}": rate for rate in rates}
+        # Without a plus: names of Keras have none.
+        names = {f"{method}_{rate:.0e}".replace("+", ""): rate for rate in rates}
         errors |= error({name: (rate, _candidate(variant, rate)) for name, rate in names.items()})
         ordered = sorted(errors)
         best = min(errors, key=errors.get)
