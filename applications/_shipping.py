@@ -114,13 +114,13 @@ def _draw(experiment, options, run, folder, evaluation, model, methods):
     labels = {name: experiment.variants[name].label for name in methods}
     colours = report.colours(experiment.variants)
     curves = report.learning_curves(run.metrics, labels, colours, experiment.heading(options))
-    write_atomically(folder / "learning_curves.png", plotting.png(curves, 110))
+    write_atomically(folder / "learning_curves.png", plotting.png(curves, 80))
     shown = slice(EXAMPLES_DRAWN if len(model.simulator.x_shape) > 1 else None)
     observation, x_true = tf.nest.map_structure(lambda entry: entry[shown], evaluation)
     y_target, context = split_observation(observation)
     x = model(observation, training=False)
     figure = plotting.answers(y_target, x, model.simulator(x, context), x_true)
-    write_atomically(folder / "answers.png", plotting.png(figure, 110))
+    write_atomically(folder / "answers.png", plotting.png(figure, 80))
 
 
 def _check(target, model, observation):
