@@ -54,10 +54,11 @@ class RunFolder:
             arguments = {**arguments, "steps": max(earlier["steps"], arguments["steps"])}
             for name in ("methods", "seeds"):
                 arguments[name] = list(dict.fromkeys([*earlier[name], *arguments[name]]))
+        # First of all: a damaged file is refused before anything is written.
+        self.metrics = Metrics(self.path / "metrics.csv", error_parts)
         self.failures = {}
         self._description = {"arguments": arguments, "versions": versions(), "machine": machine()}
         self._write_description()
-        self.metrics = Metrics(self.path / "metrics.csv", error_parts)
 
     @contextlib.contextmanager
     def recording_failure(self, name):
@@ -103,8 +104,8 @@ class RunFolder:
                 three_part("an output folder that is new or empty", f"{self.path}, which holds files", remedy)
             )
         try:
-            earlier = json.loads((self.path / "run.json").read_text(encoding="utf-8"))["arguments"]
-        except (OSError, ValueError, KeyError):
+            earlier = _arguments(json.loads((self.path / "run.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError):
             raise RunFolderError(
                 three_part(
                     "the output folder of an earlier run, with its run.json",
@@ -126,6 +127,18 @@ class RunFolder:
                 )
             )
         return earlier
+
+
+def _arguments(description):
+    """The arguments of a run, of what its run.json holds."""
+    arguments = {**description["arguments"]}
+    lists = {"methods": str, "seeds": int}
+    if type(arguments["steps"]) is not int or not all(
+        isinstance(arguments[name], list) and all(type(entry) is kind for entry in arguments[name])
+        for name, kind in lists.items()
+    ):
+        raise ValueError("not the arguments of a run")
+    return arguments
 
 
 class Metrics:
@@ -175,11 +188,21 @@ class Metrics:
         return {row["step"]: row[column] for row in self.run(method, seed) if row[column] is not None}
 
     def _read(self):
-        with self.path.open(newline="", encoding="utf-8") as file:
-            lines = file.read().splitlines(keepends=True)
-        # A killed program can leave half a line, which is done again.
-        whole = [line for line in lines if line.endswith("\n")]
-        return [self._parsed(row) for row in csv.DictReader(whole)]
+        rows = []
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            # A killed program can leave half a line, which is done again.
+            whole = [line for line in lines if line.endswith("\n")]
+            rows.extend(self._parsed(row) for row in csv.DictReader(whole))
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            raise RunFolderError(
+                three_part(
+                    f"{self.path} to hold rows of the columns {', '.join(RUN)} and numbers",
+                    f"something else after {len(rows)} rows ({type(error).__name__}: {error})",
+                    "Restore the file, or start anew in another folder with --output.",
+                )
+            ) from error
+        return rows
 
     def _rewrite(self):
         temporary = self.path.with_name(f".{self.path.name}.part")
