@@ -155,7 +155,8 @@ def parts(problem):
         return y, tape.gradient(y, z, output_gradients=cotangent)
 
     def solver_of(model):
-        return lambda z, y_target, y: model.solve_scaled(z, y_target, None, y).update
+        physics = keras_sip.Nondimensional(model.simulator, model.x_scale)
+        return lambda z, y_target, y: model.solver.solve(physics, z, y_target, y0=y).update
 
     return {
         "data": Part(data, (tf.constant(0, tf.int64),)),

@@ -161,7 +161,7 @@ EXPERIMENT = dataclasses.replace(
     TINY,
     variants={
         "sip": dataclasses.replace(TINY.variants["sip"], rate_factors=(0.5,)),
-        "wild": Variant(label="Wild", about="diverges", method="adjoint", optimizer=wild, rate_factors=(1.0,)),
+        "wild": Variant(label="Wild", about="diverges", method="adjoint", optimizer=wild, rate_factors=(1.0, 10.0)),
     },
     reference="sip",
 )
