@@ -29,11 +29,24 @@ class Recorder(Follower):
         schedule: Steps to evaluate after, in order; the last is the run's last.
         budget: Seconds of training after which the run ends, or None.
         error_parts: {name: `(x, x_ref) -> [B]`}, measured with the evaluation set.
+        statistics: `BatchStatistics` to measure before each evaluation, or None.
     """
 
-    def __init__(self, metrics, method, seed, first_step, evaluation, schedule, budget=None, error_parts=None):
+    def __init__(
+        self,
+        metrics,
+        method,
+        seed,
+        first_step,
+        evaluation,
+        schedule,
+        budget=None,
+        error_parts=None,
+        statistics=None,
+    ):
         super().__init__(first_step)
         self._error_parts = error_parts or {}
+        self._before_evaluating = [statistics] if statistics else []
         self.metrics, self.method, self.seed = metrics, method, seed
         self._evaluation, self._schedule, self._budget = evaluation, schedule, budget
         earlier = [row for row in metrics.run(method, seed) if row["step"] > 0]
@@ -78,7 +91,9 @@ class Recorder(Follower):
         """The evaluation set's numbers if a scheduled step, or the last one, is among these."""
         if not (self.is_finished or any(first <= step <= last for step in self._schedule)):
             return {}
-        measured = self.model.evaluate(self._evaluation, verbose=0, return_dict=True)
+        measured = self.model.evaluate(
+            self._evaluation, verbose=0, return_dict=True, callbacks=list(self._before_evaluating)
+        )
         self.model.reset_metrics()
         return {"x_error": measured["x_error"], "loss": measured["loss"], **self._measure_parts()}
 

@@ -108,6 +108,13 @@ def _parser(experiment, program):
         metavar="STEPS",
         help="measure the evaluation set every so many steps (default: some eight times a decade)",
     )
+    add(
+        "--statistics",
+        choices=("measured", "moving"),
+        default="measured",
+        help="of batch norm in evaluations and exported models: measured on 512 examples of their own, "
+        "or moving averages of the training batches' (default: %(default)s)",
+    )
     add("--quiet", action="store_true", help="no progress while training")
     instrument = parser.add_argument_group(
         "degraded observations", "In training and evaluation; two numbers give each example a level between."

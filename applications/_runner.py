@@ -4,6 +4,7 @@ A new application describes its experiment and calls `main`; `poisson.py` is the
 gets the same initial weights and the same batches in the same order; all are measured on one fixed evaluation set.
 """
 
+import argparse
 import contextlib
 import functools
 import shlex
@@ -20,11 +21,14 @@ from _records import RunFolder
 from _results import EXAMPLES_DRAWN, reconstruction_figure, write_results
 from keras_sip.callbacks.progress_bar import ProgressLine
 
-__all__ = ["Experiment", "Variant", "main"]
+__all__ = ["Experiment", "Variant", "main", "main_or_study"]
 
 # One evaluation set for all training seeds; keras_sip keeps its stream apart from that of the training batches.
 EVALUATION_SEED = 0
 EVALUATION_BATCH = 128
+# Batch norm is measured on examples of its own, in batches of the training's size.
+STATISTICS_SEED = 1
+STATISTICS_EXAMPLES = 512
 
 FINISHED, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -76,6 +80,14 @@ def main(experiment, argv=None, *, program=None, prepare=None, finish=None):
     return FAILED if folder.failures else FINISHED
 
 
+def main_or_study(experiment, studies, argv=None):
+    """`main`, or the study `{name: (experiment, argv) -> exit code}` that `--study` names."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--study", choices=studies)
+    own, others = parser.parse_known_args(argv)
+    return main(experiment, others) if own.study is None else studies[own.study](experiment, others)
+
+
 def train_all(experiment, options, folder, simulator, evaluation):
     """Train every method with every seed, as far as they are not done yet.
 
@@ -119,6 +131,7 @@ def train(model, experiment, options, folder, evaluation, *, seed, title):
             experiment.evaluation_schedule(options),
             options.budget,
             {name: functools.partial(part, model.simulator) for name, part in experiment.error_parts.items()},
+            _batch_statistics(model.simulator, options),
         )
         board = TensorBoard(
             folder.path / "tensorboard" / f"{method}_seed{seed}",
@@ -144,6 +157,15 @@ def train(model, experiment, options, folder, evaluation, *, seed, title):
                 verbose=0,
                 callbacks=callbacks,
             )
+
+
+def _batch_statistics(simulator, options):
+    """What measures batch norm's statistics before evaluations, on examples of no other use; None leaves the moving."""
+    if options.statistics == "moving":
+        return None
+    examples = max(1, STATISTICS_EXAMPLES // options.batch) * options.batch
+    observation, _ = keras_sip.evaluation_set(simulator, examples, STATISTICS_SEED)
+    return keras_sip.callbacks.BatchStatistics(observation, options.batch)
 
 
 def _resume_command(program, argv):

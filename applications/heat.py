@@ -15,7 +15,6 @@ reconstructions.png, event files for `tensorboard --logdir FOLDER` and the train
 interrupted run goes on with the same command and --resume.
 """
 
-import argparse
 import sys
 
 import keras
@@ -23,7 +22,7 @@ import keras
 import _heat_hyperparameters
 import _heat_solvers
 import keras_sip
-from _runner import Experiment, Variant, main
+from _runner import Experiment, Variant, main_or_study
 
 
 def adam(options):
@@ -166,10 +165,7 @@ STUDIES = {"hyperparameters": _heat_hyperparameters.main, "solvers": _heat_solve
 
 def run(argv=None):
     """The comparison, or the study that `--study` names."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--study", choices=STUDIES)
-    own, others = parser.parse_known_args(argv)
-    return main(EXPERIMENT, others) if own.study is None else STUDIES[own.study](EXPERIMENT, others)
+    return main_or_study(EXPERIMENT, STUDIES, argv)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,10 @@ Trains a U-Net on random swirls in a uniform velocity (Section 4 of the paper, F
   python applications/navier_stokes.py --methods sip sip_paper adam_amplitudes --steps 200
   python applications/navier_stokes.py --methods sip adam --steps 200 --batch 32 --seeds 0 1 2 --resume --table1
 
+and a study of the inverse solver, with its own `--help`:
+
+  python applications/navier_stokes.py --study reverse
+
 Writes metrics.csv (also the errors of the uniform, the swirl and the small-scale part of the velocity), table.txt,
 learning_curves.png (Fig. 7b), reconstructions.png (vorticity), flow.png (Fig. 7a), flow.gif, with --table1 also
 table1.txt, event files for `tensorboard --logdir FOLDER` and the trained models. An interrupted run goes on with the
@@ -17,11 +21,12 @@ import sys
 import keras
 import tensorflow as tf
 
+import _fluid_reverse
 import keras_sip
 import report
 from _fluid_pictures import flow_animation, flow_figure, vorticity
 from _fluid_table import table1
-from _runner import Experiment, Variant, main
+from _runner import Experiment, Variant, main_or_study
 from keras_sip.simulators.base import split_observation
 
 
@@ -183,5 +188,13 @@ EXPERIMENT = Experiment(
     reconstructions=vorticities,
 )
 
+STUDIES = {"reverse": _fluid_reverse.main}
+
+
+def run(argv=None):
+    """The comparison, or the study that `--study` names."""
+    return main_or_study(EXPERIMENT, STUDIES, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(main(EXPERIMENT))
+    sys.exit(run())

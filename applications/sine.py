@@ -24,7 +24,7 @@ import _sine_figure
 import _sine_options
 import _sine_two_stage
 import keras_sip
-from _runner import Experiment, Variant, main
+from _runner import Experiment, Variant, main_or_study
 
 
 def saddle_free_newton(options):
@@ -140,11 +140,8 @@ def run(argv=None):
     """The comparison of one setting, the paper's figure, or a study."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--figure", action="store_true")
-    parser.add_argument("--study", choices=STUDIES)
     own, others = parser.parse_known_args(argv)
-    if own.figure:
-        return _sine_figure.main(EXPERIMENT, others)
-    return main(EXPERIMENT, others) if own.study is None else STUDIES[own.study](EXPERIMENT, others)
+    return _sine_figure.main(EXPERIMENT, others) if own.figure else main_or_study(EXPERIMENT, STUDIES, others)
 
 
 if __name__ == "__main__":

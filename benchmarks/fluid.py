@@ -8,7 +8,8 @@ The gradient is that of the step's sum of squares with respect to the velocity. 
 itself, as a TensorFlow graph and under XLA. Growth: time per N log N cells, relative to the coarsest grid.
 
 A training step is `fit` with batches made on the way; `network` is the same network's forward and backward pass alone.
-Memory is what a few training steps add to a process after imports and the building of the model.
+Memory is what a few training steps add to a process after imports and the building of the model; for the updates alone,
+by number of time steps, what a few calls of TensorFlow's kernels add: under XLA, compiling adds to it.
 """
 
 import argparse
@@ -54,6 +55,10 @@ def main(argv=None):
             f"\ntraining at {options.training_resolution}, batch {batch}\n", training_table(seconds, memory), sep="\n"
         )
         results["training"][batch] = {"seconds": {n: summary(s) for n, s in seconds.items()}, "memory": memory}
+        if not options.skip_memory:
+            updates = measure_updates(options.training_resolution, batch, options.memory_steps)
+            print("", updates_table(updates), sep="\n")
+            results["training"][batch]["updates"] = updates
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(results, indent=1))
@@ -67,6 +72,7 @@ def parse_options(argv):
     add("--training-resolution", default=64, metavar="CELLS", help="grid of training steps (default: %(default)s)")
     add("--training-batch", nargs="*", default=[64], metavar="SIZE", help="batches of training steps (default: 64)")
     add("--time-steps", default=8, metavar="N", help="of a simulation in training (default: %(default)s)")
+    add("--memory-steps", nargs="+", default=[4, 8, 16, 32], metavar="N", help="in updates alone (default: 4 8 16 32)")
     add("--repeats", default=10, help="turns of each measurement (default: %(default)s)")
     parser.add_argument("--skip-memory", action="store_true", help="measure times only")
     parser.add_argument("--output", type=pathlib.Path, metavar="JSON", help="also write all numbers to this file")
@@ -74,7 +80,8 @@ def parse_options(argv):
     try:
         for size in [*options.resolution, *options.batch, *options.training_batch, options.training_resolution]:
             check_positive_int("sizes", size)
-        check_positive_int("--time-steps", options.time_steps)
+        for steps in [options.time_steps, *options.memory_steps]:
+            check_positive_int("numbers of time steps", steps)
         check_positive_int("--repeats", options.repeats)
     except ValueError as error:
         parser.error(str(error))
@@ -168,6 +175,34 @@ def measure_training(size, batch, time_steps, repeats):
     return {name: turns / FIT_STEPS if name in METHODS else turns for name, turns in seconds.items()}
 
 
+# Memory of an update alone --------------------------------------------------------------------------------------------
+
+
+def prepare_update(name, size, batch, time_steps):
+    """A call that makes U of a batch, without a network; a function of its own process, for `peak_memory`."""
+    simulator = keras_sip.NavierStokes((size, size), num_steps=time_steps, dt=DURATION / time_steps)
+    x = tf.random.stateless_normal((batch, *simulator.x_shape), (0, 1), stddev=5.0)
+    marker = tf.random.stateless_uniform((batch, *simulator.y_shape), (0, 2))
+    solver = METHODS[name][1]
+
+    def update(x):
+        if solver is not None:
+            return solver.solve(simulator, x, marker, {"marker": marker}).update
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = simulator.forward(x, {"marker": marker})
+        return tape.gradient(y, x, output_gradients=simulator.objective_gradient(y, marker, None))
+
+    return functools.partial(tf.function(update, autograph=False), x)
+
+
+def measure_updates(size, batch, time_steps):
+    """{method: {number of time steps: bytes}}."""
+    return {
+        name: {steps: peak_memory(prepare_update, name, size, batch, steps) for steps in time_steps} for name in METHODS
+    }
+
+
 # Showing --------------------------------------------------------------------------------------------------------------
 
 
@@ -209,6 +244,12 @@ def training_table(seconds, memory):
         size = f"{memory[name] / 2**20:.0f}" if name in memory else ""
         rows.append([name, milliseconds(turns), str(over), note, size])
     return table(["training step", "ms", "/ network", f"limit {LIMIT:g}", "peak MiB"], rows, label_width=16)
+
+
+def updates_table(memory):
+    rows = [[name, *(f"{size / 2**20:.0f}" for size in by_steps.values())] for name, by_steps in memory.items()]
+    steps = next(iter(memory.values()))
+    return table(["an update, peak MiB", *(f"{count} time steps" for count in steps)], rows)
 
 
 if __name__ == "__main__":

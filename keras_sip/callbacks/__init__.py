@@ -1,5 +1,6 @@
 """Keras callbacks around `fit`: watch a run, stop it, go on with it exactly, and leave a record of it."""
 
+from keras_sip.callbacks.batch_statistics import BatchStatistics
 from keras_sip.callbacks.exact_resume import ExactResume
 from keras_sip.callbacks.model_card import ModelCard
 from keras_sip.callbacks.non_finite_guard import NonFiniteGuard
@@ -8,6 +9,7 @@ from keras_sip.callbacks.tensorboard import SIPTensorBoard
 from keras_sip.callbacks.wall_time_budget import WallTimeBudget
 
 __all__ = [
+    "BatchStatistics",
     "ExactResume",
     "ModelCard",
     "NonFiniteGuard",

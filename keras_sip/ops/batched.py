@@ -63,7 +63,8 @@ def where_example(mask, a, b):
 
     a and b are tensors `[B, ...]` or equal nested structures (tuples, named tuples, dicts) of such tensors.
     """
-    return tf.nest.map_structure(lambda chosen, other: tf.where(expand(mask, chosen), chosen, other), a, b)
+    # Not tf.where, which would broadcast the mask first: rows as wholes take less than half the time on a CPU.
+    return tf.nest.map_structure(lambda chosen, other: tf.raw_ops.Select(condition=mask, x=chosen, y=other), a, b)
 
 
 def _example_axes(tensor):

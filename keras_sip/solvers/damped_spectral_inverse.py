@@ -11,6 +11,8 @@ from keras_sip.solvers.spectral_inverse import SpectralInverse
 
 # exp(-x)/2 is 0 in float64 from here on: neither signal nor noise explains the mode.
 UNLIKELY = 744.4
+# Its square, and that times a mode's power, is a number of float32.
+LARGEST_ROOT = 1e12
 # A probability between 1/2 and this one is no reason to amplify.
 SURE = 0.68
 
@@ -47,13 +49,17 @@ class DampedSpectralInverse(SpectralInverse):
         super().__post_init__()
         object.__setattr__(self, "amplitude", check_number("amplitude", self.amplitude, exclusive=True))
 
-    def amplification(self, modes):
-        dtype = modes.power.dtype
-        signal, noise = tf.square(self.amplitude * modes.signal), tf.square(modes.noise)
-        # 2 p - 1 is the hyperbolic tangent of half the difference of the likelihoods' logarithms.
-        difference = modes.power * (1.0 / noise - 1.0 / tf.maximum(signal, np.finfo(dtype.as_numpy_dtype).tiny))
-        action = tf.tanh(0.25 * difference)
-        action = tf.where((action <= 0.0) | (action >= 2.0 * SURE - 1.0), action, tf.zeros_like(action))
-        explained = modes.power <= 2.0 * UNLIKELY * tf.maximum(signal, noise)
-        action = tf.where(explained, action, -tf.ones_like(action))
-        return tf.exp(action * tf.constant(modes.exponent, dtype))
+    def share(self, modes):
+        """e^((a - 1) K)."""
+        dtype = modes.per_unit.dtype
+        with np.errstate(divide="ignore", over="ignore"):
+            per_signal = tf.constant(1.0 / (self.amplitude * modes.signal), dtype)
+        # Probabilities in single precision, in half the time: a mode that is signal for sure still gets all of e^K.
+        per_noise = tf.cast(1.0 / tf.square(modes.noise), tf.float32)
+        per_signal = tf.square(tf.cast(tf.minimum(per_signal / modes.per_unit, LARGEST_ROOT), tf.float32))
+        # 1 - p, from the difference of the likelihoods' logarithms.
+        improbable = tf.sigmoid(0.5 * modes.power * (per_signal - per_noise))
+        improbable = tf.where(improbable > 1.0 - SURE, tf.maximum(improbable, 0.5), improbable)
+        unexplained = modes.power * tf.minimum(per_signal, per_noise) > 2.0 * UNLIKELY
+        improbable = tf.maximum(improbable, tf.cast(unexplained, tf.float32))
+        return tf.cast(tf.exp(tf.constant(-2.0 * modes.exponent, tf.float32) * improbable), dtype)

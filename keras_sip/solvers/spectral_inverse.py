@@ -20,22 +20,22 @@ ROUNDINGS = 4.0
 
 
 class ResidualModes(NamedTuple):
-    """The residual mode by mode, as `SpectralInverse.amplification` sees it.
+    """The residual mode by mode, as `SpectralInverse.share` sees it.
 
     Attributes:
         form: The simulator's `DiagonalForm`.
         exponent: K, NumPy, clamped to `LARGEST_EXPONENT`.
-        power: |modes of r|^2 `[B, ...]`. It, `noise` and `signal` are in a unit that each example has of its own.
+        power: |modes of r|^2 `[B, ...]`, float32. It and `noise` are in a unit that each example has of its own.
         noise: Standard deviation of the noise in a mode, above 0; broadcast against `power`.
-        signal: Root mean square of a mode where x - x0 is white noise of size x_scale; `[B, ...]`.
-        per_unit: 1 over the unit; broadcast against `power`.
+        signal: Root mean square of a mode where x - x0 is white noise of size x_scale, NumPy, in the unit of y.
+        per_unit: 1 over the example's unit in that of y; broadcast against `power`.
     """
 
     form: DiagonalForm
     exponent: np.ndarray
     power: tf.Tensor
     noise: tf.Tensor
-    signal: tf.Tensor
+    signal: np.ndarray
     per_unit: tf.Tensor
 
 
@@ -44,9 +44,9 @@ class SpectralInverse(DirectInverse):
     """U = B^-1 (G * B r),  r = y* - P(x0): each mode of the residual times a gain.
 
     For simulators with a `diagonal_form`, y_k = T_k x_k. With K_k = log(max |T| / |T_k|), how many e-folds a mode has
-    lost against the best-transmitted one, full inversion is the gain e^K conj(T) / (|T| max |T|).
+    lost against the best-transmitted one, G = s e^K conj(T) / (|T| max |T|), which with s = 1 is full inversion.
 
-    **Must override** `amplification(modes)`, what takes the place of e^K.
+    **Must override** `share(modes)`, s.
 
     The standard deviation of the noise in each mode is that of white noise of
 
@@ -66,17 +66,17 @@ class SpectralInverse(DirectInverse):
         super().__post_init__()
         object.__setattr__(self, "noise", check_number("noise", self.noise))
 
-    def amplification(self, modes):
-        """The gain of each mode against the best-transmitted one, real, `[B, ...]` as the modes.
+    def share(self, modes):
+        """s, the share of full inversion that each mode gets: real, at least 0, broadcast against the modes.
 
         Args:
             modes: The `ResidualModes`.
         """
         raise NotImplementedError(
             three_part(
-                f"`{type(self).__name__}` to define `amplification(self, modes)`",
+                f"`{type(self).__name__}` to define `share(self, modes)`",
                 "a spectral inverse without it",
-                "Return the gain of each mode; e^K inverts it.",
+                "Return the share of full inversion that each mode gets; 1 inverts it.",
             )
         )
 
@@ -111,20 +111,22 @@ class SpectralInverse(DirectInverse):
         per_unit = batched.expand(1.0 / unit, values)
         x_scale = np.sqrt(np.mean(np.square(simulator.x_scale)))
         noise = form.mode_size * self._noise_in_a_cell(problem.y_target, unit, context)
-        relative_signal = tf.constant(form.mode_size * x_scale * np.exp(-exponent), residual.dtype)
         modes = ResidualModes(
             form=form,
             exponent=exponent,
             power=_power(values, per_unit),
             noise=batched.expand(noise, values),
-            signal=relative_signal * (largest * per_unit),
+            signal=form.mode_size * x_scale * largest * np.exp(-exponent),
             per_unit=per_unit,
         )
         # Minus: the residual is y - y*.
-        gain, direction = self.amplification(modes), -direction / largest
-        if np.iscomplexobj(direction):
-            return form.from_modes(values * tf.cast(gain, values.dtype) * tf.constant(direction, values.dtype))
-        return form.from_modes(values * tf.cast(gain * tf.constant(direction, gain.dtype), values.dtype))
+        full, share = -np.exp(exponent) * direction, self.share(modes)
+        if np.iscomplexobj(full):
+            update = form.from_modes(values * tf.cast(share, values.dtype) * tf.constant(full, values.dtype))
+        else:
+            update = form.from_modes(values * tf.cast(share * tf.constant(full, share.dtype), values.dtype))
+        # Apart, as e^K may be all that a number can hold.
+        return update if largest == 1.0 else update / largest
 
     def _noise_in_a_cell(self, y_target, unit, context):
         """`[B]`, in units of `unit`, the residual's root mean square."""
@@ -154,10 +156,9 @@ def _root_mean_square(field):
 
 
 def _power(values, per_unit):
-    """|values / unit|^2; the magnitude of complex numbers would be several times slower."""
-    if not values.dtype.is_complex:
-        return tf.square(values * per_unit)
-    return tf.square(tf.math.real(values) * per_unit) + tf.square(tf.math.imag(values) * per_unit)
+    """|values / unit|^2 in single precision; the magnitude of complex numbers would be several times slower."""
+    parts = (tf.math.real(values), tf.math.imag(values)) if values.dtype.is_complex else (values,)
+    return tf.add_n([tf.square(tf.cast(part * per_unit, tf.float32)) for part in parts])
 
 
 def _check_noise_level(context):

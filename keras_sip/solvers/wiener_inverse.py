@@ -71,14 +71,16 @@ class WienerInverse(SpectralInverse):
                     )
                 )
 
-    def amplification(self, modes):
-        dtype = modes.signal.dtype
-        signal = modes.signal * tf.constant(self._root(self.signal, modes.form), dtype)
-        noise = modes.noise
+    def share(self, modes):
+        """|T|^2 S / (|T|^2 S + N)."""
+        dtype = modes.noise.dtype
+        with np.errstate(divide="ignore", over="ignore"):
+            per_signal = tf.constant(1.0 / (modes.signal * self._root(self.signal, modes.form)), dtype)
+        noise = modes.noise / modes.per_unit
         if np.any(self.noise_spectrum):
             coloured = tf.constant(modes.form.mode_size * self._root(self.noise_spectrum, modes.form), dtype)
-            noise = tf.sqrt(tf.square(noise) + tf.square(coloured * modes.per_unit))
-        return tf.constant(np.exp(modes.exponent), dtype) / (1.0 + tf.square(noise / signal))
+            noise = tf.sqrt(tf.square(noise) + tf.square(coloured))
+        return 1.0 / (1.0 + tf.square(noise * per_signal))
 
     def _root(self, spectrum, form):
         """Root of a power spectrum, broadcast against the modes."""

@@ -1,9 +1,12 @@
 """What the fluid's application measures and draws beside the runner's own."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import _fluid_reverse
 import keras_sip
 import navier_stokes
 from _fluid_pictures import flow_animation, flow_figure, vorticity
@@ -51,3 +54,56 @@ def test_pictures_are_drawn(sample, tmp_path):
     path = tmp_path / "flow.gif"
     flow_animation(SIMULATOR, context, {"truth": sample["x"][:1], "one": predictions["one"][:1]}, path)
     assert image.open(path).n_frames == SIMULATOR.num_steps + 1
+
+
+def numbers(table, label):
+    """Those of the first line with this label."""
+    line = next(line for line in table.splitlines() if line.strip().startswith(label))
+    return [float(word.rstrip("%")) for word in line.split()[len(label.split()) :]]
+
+
+def test_reverse_study_writes_three_tables(tmp_path, capsys):
+    words = "--study reverse --resolution 16 --steps 1 --examples 4 --chain-examples 2 --time-steps 1 2 --seeds 0"
+    assert navier_stokes.run([*words.split(), "--output", str(tmp_path)]) == 0
+    text = (tmp_path / "reverse.txt").read_text()
+    assert text in capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    for label in ("gain 0.001 (paper)", "own gain, 3 calls", "truth (bias)", "2 ", "then LM, 8 CG"):
+        assert np.all(np.isfinite(numbers(text, label))), label
+
+
+def test_reverse_study_separates_the_parts_of_the_error():
+    """Half as many cells and steps as in the paper; the bounds are those of the solver's own tests."""
+    simulator = _fluid_reverse.simulator_with(32, 4)
+    table = _fluid_reverse.strength_table(simulator, 64, 1, 0.3)
+    uniform, swirl, small, removed = numbers(table, "gain 0.001 (paper)")
+    assert uniform < 1e-3
+    # Noise of size 0.1 in each of two components that the family of swirls does not have.
+    assert small == pytest.approx(0.1 * np.sqrt(np.pi / 2), rel=0.1)
+    assert removed == pytest.approx(20, abs=6)
+    assert numbers(table, "gain 0.00")[1] <= swirl
+    own, twice = (numbers(table, label) for label in ("own gain", "own gain, 2 calls"))
+    assert own[3] > 60 and twice[1] < own[1]
+    # Normal errors of deviation 0.3: their mean size is 0.3 sqrt(2 / pi) = 0.24, +- 0.02 over 64 examples.
+    assert numbers(table, "strength off by 0.3")[1] == pytest.approx(0.24, abs=0.06)
+
+
+def test_shorter_time_steps_retrace_the_flow_better():
+    options = types.SimpleNamespace(resolution=32, examples=8, seeds=[1], time_steps=[8, 32])
+    table = _fluid_reverse.retraced_table(_fluid_reverse.simulator_with(32, 8), options)
+    coarse, fine = numbers(table, "8 "), numbers(table, "32 ")
+    assert fine[0] < coarse[0] and fine[1] < coarse[1]
+    # Four times as many steps in the same time.
+    assert coarse[2] == pytest.approx(4 * fine[2], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--study", "unknown"), ("--study", "reverse", "--spread", "0"), ("--study", "reverse", "--time-steps", "0")],
+)
+def test_wrong_words_are_refused_with_what_is_allowed(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        navier_stokes.run(list(words))
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert any(allowed in said for allowed in ("'reverse'", "above 0", "at least 1"))

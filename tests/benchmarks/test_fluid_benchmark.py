@@ -49,7 +49,16 @@ def test_the_limit_of_a_sip_step_is_judged_by_the_ratio(finished):
     assert max(map(len, printed.splitlines())) <= TABLE_WIDTH
 
 
-@pytest.mark.parametrize("words", [["--resolution", "0"], ["--repeats", "-1"]])
+def test_memory_of_updates_is_that_of_the_trajectory_for_the_adjoint_alone():
+    """A trajectory of 16 steps is four times one of 4; the solver forgets each step."""
+    memory = fluid.measure_updates(64, 16, [4, 16])
+    printed = fluid.updates_table(memory)
+    assert [line.split()[0] for line in printed.splitlines()[2:]] == ["sip", "adjoint"]
+    grown = {name: by_steps[16] / by_steps[4] for name, by_steps in memory.items()}
+    assert grown["adjoint"] > 1.5 * grown["sip"]
+
+
+@pytest.mark.parametrize("words", [["--resolution", "0"], ["--memory-steps", "0"], ["--repeats", "-1"]])
 def test_bad_options_are_refused(words):
     with pytest.raises(SystemExit):
         fluid.main(words)

@@ -66,7 +66,8 @@ def test_damped_update_is_the_formula_in_numpy_complex_fft():
 
     solver = keras_sip.DampedSpectralInverse(noise=0.02, amplitude=0.7)
     received = solver.solve(simulator, x[..., None], simulator(x_true[..., None])).update
-    assert relative_error(received[..., 0], update) < 1e-10
+    # The probabilities are computed in single precision.
+    assert relative_error(received[..., 0], update) < 1e-6
 
 
 def test_one_update_from_nearby_stays_nearby():
