@@ -22,28 +22,8 @@ import keras
 import _heat_hyperparameters
 import _heat_solvers
 import keras_sip
+from _baselines import adam, add_cg_options, baselines
 from _runner import Experiment, Variant, main_or_study
-
-
-def adam(options):
-    return keras.optimizers.Adam(1e-3)
-
-
-def slow_adam(options):
-    return keras.optimizers.Adam(1e-4)
-
-
-def sgd(options):
-    # The rate is the paper's, for losses summed over cells and batch.
-    return keras.optimizers.SGD(2e-6, momentum=0.9)
-
-
-def adahessian(options):
-    return keras_sip.AdaHessian(1e-3)
-
-
-def hessian_free(options):
-    return keras_sip.HessianFree(cg_steps=options.optimizer_cg_steps)
 
 
 def muon(options):
@@ -59,23 +39,8 @@ def unet(simulator, seed):
     return keras_sip.UNet(simulator.y_shape, simulator.x_shape[-1], padding="periodic", seed=seed)
 
 
-def fno(simulator, seed):
-    return keras_sip.FNO(simulator.y_shape, simulator.x_shape[-1], seed=seed)
-
-
 def add_options(parser):
-    parser.add_argument(
-        "--cg-steps",
-        type=int,
-        default=20,
-        help="conjugate-gradient steps of gauss_newton (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--optimizer-cg-steps",
-        type=int,
-        default=20,
-        help="conjugate-gradient steps of hessian_free at most (default: %(default)s)",
-    )
+    add_cg_options(parser, cg_steps=20, solvers="gauss_newton")
 
 
 VARIANTS = {
@@ -86,25 +51,11 @@ VARIANTS = {
         solver=damped_inverse,
         optimizer=adam,
     ),
-    "adam": Variant(label="Adam", about="back-propagation through the diffusion", method="adjoint", optimizer=adam),
-    "sgd": Variant(label="SGD", about="the same with SGD and momentum", method="adjoint", optimizer=sgd),
-    "adahessian": Variant(
-        label="AdaHessian",
-        about="the same with the diagonal of the Hessian",
-        method="adjoint",
-        optimizer=adahessian,
-    ),
-    "hessian_free": Variant(
-        label="Hessian-free",
-        about="the same with Gauss-Newton steps in all weights",
-        method="adjoint",
-        optimizer=hessian_free,
-        # Its steps have a length of their own.
-        rate_factors=(1.0,),
-    ),
+    # The paper's rate of SGD.
+    **baselines(through="the diffusion", sgd_rate=2e-6, adahessian_rate=1e-3, fno_rate=1e-4),
     "muon": Variant(
         label="Muon",
-        about="the same with orthogonal steps of kernels, their rate falling to 0 over --steps",
+        about="adam with orthogonal steps of kernels, their rate falling to 0 over --steps",
         method="adjoint",
         optimizer=muon,
     ),
@@ -122,20 +73,12 @@ VARIANTS = {
         solver=lambda options: keras_sip.WienerInverse(),
         optimizer=muon,
     ),
-    "supervised": Variant(label="Supervised", about="regression on the true x", method="supervised", optimizer=adam),
     "sip_wiener": Variant(
         label="SIP, Wiener",
         about="scale-invariant updates, from the Wiener inverse",
         method="sip",
         solver=lambda options: keras_sip.WienerInverse(),
         optimizer=adam,
-    ),
-    "fno": Variant(
-        label="FNO, Adam",
-        about="back-propagation into a Fourier neural operator",
-        method="adjoint",
-        optimizer=slow_adam,
-        network=fno,
     ),
     "gauss_newton": Variant(
         label="SIP, Gauss-Newton",

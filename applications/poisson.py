@@ -12,34 +12,12 @@ and the trained models (saved_models/). An interrupted run goes on with the same
 
 import sys
 
-import keras
-
 import keras_sip
+from _baselines import adam, add_cg_options, baselines
 from _runner import Experiment, Variant, main
 
 # The slope |J^T r| is nearly all in the longest waves and falls long before the short ones are found.
 CG_TOLERANCE = 1e-6
-
-
-def adam(options):
-    return keras.optimizers.Adam(1e-3)
-
-
-def quick_adam(options):
-    return keras.optimizers.Adam(3e-3)
-
-
-def sgd(options):
-    # The rate is the paper's, for losses summed over cells and batch; 1e-10 diverges.
-    return keras.optimizers.SGD(3e-12, momentum=0.9)
-
-
-def adahessian(options):
-    return keras_sip.AdaHessian(1e-6)
-
-
-def hessian_free(options):
-    return keras_sip.HessianFree(cg_steps=options.optimizer_cg_steps)
 
 
 def muon(options):
@@ -47,18 +25,7 @@ def muon(options):
 
 
 def add_options(parser):
-    parser.add_argument(
-        "--cg-steps",
-        type=int,
-        default=150,
-        help="conjugate-gradient steps of gauss_newton and levenberg_marquardt (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--optimizer-cg-steps",
-        type=int,
-        default=20,
-        help="conjugate-gradient steps of hessian_free at most (default: %(default)s)",
-    )
+    add_cg_options(parser, cg_steps=150, solvers="gauss_newton and levenberg_marquardt")
 
 
 VARIANTS = {
@@ -69,39 +36,15 @@ VARIANTS = {
         solver=lambda options: keras_sip.AnalyticInverse(),
         optimizer=adam,
     ),
-    "adam": Variant(label="Adam", about="back-propagation through the solve", method="adjoint", optimizer=adam),
-    "sgd": Variant(label="SGD", about="the same with SGD and momentum", method="adjoint", optimizer=sgd),
-    "adahessian": Variant(
-        label="AdaHessian",
-        about="the same with the diagonal of the Hessian",
-        method="adjoint",
-        optimizer=adahessian,
-    ),
-    "hessian_free": Variant(
-        label="Hessian-free",
-        about="the same with Gauss-Newton steps in all weights",
-        method="adjoint",
-        optimizer=hessian_free,
-        # Its steps have a length of their own.
-        rate_factors=(1.0,),
-    ),
-    "fno": Variant(
-        label="FNO, Adam",
-        about="back-propagation into a Fourier neural operator",
-        method="adjoint",
-        optimizer=quick_adam,
-        network=lambda simulator, seed: keras_sip.FNO(simulator.y_shape, simulator.x_shape[-1], seed=seed),
-    ),
-    "muon": Variant(label="Muon", about="the same with orthogonal steps of kernels", method="adjoint", optimizer=muon),
+    # The paper's rate of SGD; 1e-10 diverges.
+    **baselines(through="the solve", sgd_rate=3e-12, adahessian_rate=1e-6, fno_rate=3e-3),
+    "muon": Variant(label="Muon", about="adam with orthogonal steps of kernels", method="adjoint", optimizer=muon),
     "sip_muon": Variant(
         label="SIP, Muon",
         about="sip with orthogonal steps of kernels",
         method="sip",
         solver=lambda options: keras_sip.AnalyticInverse(),
         optimizer=muon,
-    ),
-    "supervised": Variant(
-        label="Supervised", about="regression on the true x, which SIP equals here", method="supervised", optimizer=adam
     ),
     "gauss_newton": Variant(
         label="SIP, Gauss-Newton",
