@@ -23,6 +23,12 @@ PAPERS_GAIN = 1e-3
 GAIN_FACTORS = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 # A strength that is off by no more is not off.
 ROUNDING = 1e-3
+# Solvers that go on where two calls of the reverse simulation have come to.
+BEHIND = {
+    "  then GN, 4 CG": keras_sip.GaussNewton(cg_steps=4),
+    "  then GN, 10 CG": keras_sip.GaussNewton(cg_steps=10),
+    "  then LM, 8 CG": keras_sip.LevenbergMarquardt(cg_steps=8),
+}
 PARTS = ("uniform", "swirl", "small scales")
 
 
@@ -77,7 +83,7 @@ def parse_options(argv):
 @functools.cache
 def compiled(solver, simulator):
     def solve(x, y_target, context):
-        return solver.solve(simulator, x, y_target, context, evaluate_result=True)
+        return solver.solve(simulator, x, y_target, context).x
 
     return tf.function(solve, autograph=False, jit_compile=True)
 
@@ -108,21 +114,24 @@ def strength_table(simulator, count, seed, spread):
     off = simulator.swirl.velocity(strength + spread * noise, context)
     unknown = simulator.swirl.velocity(tf.zeros_like(strength), context)
 
-    def after(x, gain=None, calls=1):
-        return compiled(keras_sip.ReverseSimulation(gain=gain, max_steps=calls), simulator)(x, y, context).x
+    def after(x, calls=1, gain=None):
+        for _ in range(calls):
+            x = compiled(keras_sip.ReverseSimulation(gain=gain), simulator)(x, y, context)
+        return x
 
-    best = best_gain(simulator, off, after(off, PAPERS_GAIN), strength)
+    papers = after(off, gain=PAPERS_GAIN)
+    gain, with_best = best_gain(simulator, off, papers, strength)
     starts = {
         f"strength off by {spread:g}": {
             "": off,
-            f"gain {PAPERS_GAIN:g} (paper)": after(off, PAPERS_GAIN),
-            f"gain {best:g} (best)": after(off, best),
+            f"gain {PAPERS_GAIN:g} (paper)": papers,
+            f"gain {gain:g} (best)": simulator.swirl.velocity(with_best, context),
             "own gain": after(off),
-            "own gain, 2 calls": after(off, calls=2),
-            "own gain, 3 calls": after(off, calls=3),
+            "own gain, 2 calls": after(off, 2),
+            "own gain, 3 calls": after(off, 3),
         },
-        "strength 0": {"": unknown, "own gain": after(unknown), "own gain, 2 calls": after(unknown, calls=2)},
-        "the truth (bias)": {"": x_true, "own gain": after(x_true)},
+        "strength 0": {"": unknown, "own gain": after(unknown), "own gain, 2 calls": after(unknown, 2)},
+        "truth (bias)": {"": x_true, "own gain": after(x_true)},
     }
     lines = [_header(f"seed {seed}", [*PARTS, "removed"])]
     for start, results in starts.items():
@@ -135,11 +144,11 @@ def strength_table(simulator, count, seed, spread):
 
 
 def best_gain(simulator, x, after_papers, strength):
-    """Of the gains, the one that leaves the least error: a call is linear in the gain, so one call tells of all."""
+    """(of the gains that of least error, the strengths after a call with it): a call is linear in the gain."""
     before = simulator.swirl.strength(x)
     change = simulator.swirl.strength(after_papers) - before
-    errors = [float(tf.reduce_mean(tf.abs(before + factor * change - strength))) for factor in GAIN_FACTORS]
-    return PAPERS_GAIN * GAIN_FACTORS[int(np.argmin(errors))]
+    after = {PAPERS_GAIN * factor: before + factor * change for factor in GAIN_FACTORS}
+    return min(after.items(), key=lambda item: float(tf.reduce_mean(tf.abs(item[1] - strength))))
 
 
 def retraced_table(simulator, options):
@@ -172,26 +181,22 @@ def _retraced(simulator, x, marker):
 def chain_table(simulator, count, seed):
     """What solvers behind the reverse simulation make of x, all from x = 0."""
     y, context, x_true = examples(simulator, count, seed)
-    reverse = keras_sip.ReverseSimulation(max_steps=2)
-    chains = {
-        "reverse, 2 calls": reverse,
-        "  then GN, 4 CG": keras_sip.Chain(solvers=(reverse, keras_sip.GaussNewton(cg_steps=4))),
-        "  then GN, 10 CG": keras_sip.Chain(solvers=(reverse, keras_sip.GaussNewton(cg_steps=10))),
-        "  then LM, 8 CG": keras_sip.Chain(solvers=(reverse, keras_sip.LevenbergMarquardt(cg_steps=8))),
-    }
+    reverse = compiled(keras_sip.ReverseSimulation(), simulator)
+    first = reverse(reverse(tf.zeros_like(x_true), y, context), y, context)
+    results = {name: compiled(solver, simulator)(first, y, context) for name, solver in BEHIND.items()}
     lines = [
         f"From x = 0, {count} examples: a solver behind the reverse simulation",
         _header("", ["objective", "x error", *PARTS[1:], "x nearer"]),
     ]
-    first = None
-    for name, solver in chains.items():
-        result = compiled(solver, simulator)(tf.zeros_like(x_true), y, context)
-        error = simulator.distance(result.x, x_true)
-        first = error if first is None else first
-        nearer = float(tf.reduce_mean(tf.cast(error < first, error.dtype)))
-        numbers = [float(tf.reduce_mean(result.objective)), float(tf.reduce_mean(error))]
-        numbers += parts_of_error(simulator, result.x, x_true)[1:]
-        lines.append(_row(name, numbers) + (f"{nearer:>12.0%}" if solver is not reverse else ""))
+    forward = tf.function(simulator.forward, autograph=False, jit_compile=True)
+    error_before = simulator.distance(first, x_true)
+    for name, x in {"reverse, 2 calls": first, **results}.items():
+        objective = simulator.objective(forward(x, context), y, context)
+        error = simulator.distance(x, x_true)
+        numbers = [float(tf.reduce_mean(objective)), float(tf.reduce_mean(error))]
+        numbers += parts_of_error(simulator, x, x_true)[1:]
+        nearer = f"{float(tf.reduce_mean(tf.cast(error < error_before, error.dtype))):.0%}"
+        lines.append(_row(name, numbers) + (f"{nearer:>12}" if name in results else ""))
     return "\n".join(lines)
 
 

@@ -62,13 +62,15 @@ def numbers(table, label):
     return [float(word.rstrip("%")) for word in line.split()[len(label.split()) :]]
 
 
-def test_reverse_study_writes_three_tables(tmp_path, capsys):
+def test_reverse_study_writes_three_tables(tmp_path, capsys, monkeypatch):
+    # Each solver takes long to compile.
+    monkeypatch.setattr(_fluid_reverse, "BEHIND", {"  then one": keras_sip.GaussNewton(cg_steps=1)})
     words = "--study reverse --resolution 16 --steps 1 --examples 4 --chain-examples 2 --time-steps 1 2 --seeds 0"
     assert navier_stokes.run([*words.split(), "--output", str(tmp_path)]) == 0
     text = (tmp_path / "reverse.txt").read_text()
     assert text in capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
-    for label in ("gain 0.001 (paper)", "own gain, 3 calls", "truth (bias)", "2 ", "then LM, 8 CG"):
+    for label in ("gain 0.001 (paper)", "own gain, 3 calls", "truth (bias)", "2 ", "then one"):
         assert np.all(np.isfinite(numbers(text, label))), label
 
 
@@ -81,7 +83,8 @@ def test_reverse_study_separates_the_parts_of_the_error():
     # Noise of size 0.1 in each of two components that the family of swirls does not have.
     assert small == pytest.approx(0.1 * np.sqrt(np.pi / 2), rel=0.1)
     assert removed == pytest.approx(20, abs=6)
-    assert numbers(table, "gain 0.00")[1] <= swirl
+    best = next(line for line in table.splitlines() if line.rstrip().endswith("%") and "(best)" in line)
+    assert float(best.split()[-3]) <= swirl
     own, twice = (numbers(table, label) for label in ("own gain", "own gain, 2 calls"))
     assert own[3] > 60 and twice[1] < own[1]
     # Normal errors of deviation 0.3: their mean size is 0.3 sqrt(2 / pi) = 0.24, +- 0.02 over 64 examples.
@@ -89,12 +92,12 @@ def test_reverse_study_separates_the_parts_of_the_error():
 
 
 def test_shorter_time_steps_retrace_the_flow_better():
-    options = types.SimpleNamespace(resolution=32, examples=8, seeds=[1], time_steps=[8, 32])
+    options = types.SimpleNamespace(resolution=32, examples=8, seeds=[1], time_steps=[8, 16])
     table = _fluid_reverse.retraced_table(_fluid_reverse.simulator_with(32, 8), options)
-    coarse, fine = numbers(table, "8 "), numbers(table, "32 ")
+    coarse, fine = numbers(table, "8 "), numbers(table, "16 ")
     assert fine[0] < coarse[0] and fine[1] < coarse[1]
-    # Four times as many steps in the same time.
-    assert coarse[2] == pytest.approx(4 * fine[2], rel=0.02)
+    # Twice as many steps in the same time.
+    assert coarse[2] == pytest.approx(2 * fine[2], rel=0.02)
 
 
 @pytest.mark.parametrize(

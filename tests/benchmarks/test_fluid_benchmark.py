@@ -50,12 +50,13 @@ def test_the_limit_of_a_sip_step_is_judged_by_the_ratio(finished):
 
 
 def test_memory_of_updates_is_that_of_the_trajectory_for_the_adjoint_alone():
-    """A trajectory of 16 steps is four times one of 4; the solver forgets each step."""
-    memory = fluid.measure_updates(64, 16, [4, 16])
+    """A trajectory of 4 steps is four times one of 1; the solver forgets each step."""
+    memory = fluid.measure_updates(64, 64, [1, 4])
     printed = fluid.updates_table(memory)
     assert [line.split()[0] for line in printed.splitlines()[2:]] == ["sip", "adjoint"]
-    grown = {name: by_steps[16] / by_steps[4] for name, by_steps in memory.items()}
-    assert grown["adjoint"] > 1.5 * grown["sip"]
+    grown = {name: by_steps[4] - by_steps[1] for name, by_steps in memory.items()}
+    # 200 against 58 MiB, of which some tens are the graph itself.
+    assert grown["adjoint"] > 2 * grown["sip"]
 
 
 @pytest.mark.parametrize("words", [["--resolution", "0"], ["--memory-steps", "0"], ["--repeats", "-1"]])
