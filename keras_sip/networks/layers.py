@@ -55,13 +55,13 @@ class PeriodicPadding2D(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_sip")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` of the last axis of `[B, H, W, C]`, in training by TensorFlow's fused kernel.
+    """`keras.layers.BatchNormalization` of the last axis of `[B, H, W, C]`, by TensorFlow's fused kernel.
 
         y = gamma (x - mean) / sqrt(variance + epsilon) + beta,    mean and variance over B, H and W
 
-    Same weights, result and gradient to rounding, but a training step of the U-Net takes a third less time on a CPU,
-    and second derivatives are right (Keras calls `tf.nn.moments`, which drops a term of them). In float64, which the
-    kernel lacks, it is the formula itself.
+    Same weights, result and gradient to rounding, but on a CPU a training step of the U-Net takes a third less time and
+    an answer a fifth less, and second derivatives are right (Keras calls `tf.nn.moments`, which drops a term of them).
+    In float64, which the kernel lacks, it is the formula itself.
 
     Moving statistics are PyTorch's: moving <- m * moving + (1 - m) * batch, with the unbiased variance (n / (n - 1)
     times the one in y), and its defaults; Keras' momentum of 0.99 leaves more than half of the starting values after
@@ -87,7 +87,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         if not (training and self.trainable):
-            return super().call(inputs, training=training, mask=mask)
+            return self._by_moving_statistics(inputs)
         normalize = self._by_formula if inputs.dtype == tf.float64 else self._by_kernel
         outputs, mean, variance = normalize(inputs)
         self.batches.assign_add(1.0)
@@ -96,6 +96,19 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             share = tf.cast(momentum, batch.dtype)
             moving.assign(moving * share + tf.stop_gradient(batch) * (1 - share))
         return outputs
+
+    def _by_moving_statistics(self, inputs):
+        if inputs.dtype == tf.float64:
+            return super().call(inputs, training=False)
+        return tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=self.gamma,
+            offset=self.beta,
+            mean=self.moving_mean,
+            variance=self.moving_variance,
+            epsilon=self.epsilon,
+            is_training=False,
+        ).y
 
     def _by_kernel(self, inputs):
         """(y, mean, unbiased variance)."""
