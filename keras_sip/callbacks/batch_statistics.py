@@ -13,7 +13,7 @@ class BatchStatistics(keras.callbacks.Callback):
 
     In training batch norm uses the statistics of the batch; in inference, moving averages of those of the last batches.
     They belong to networks that have changed since, and scatter with the few batches that they remember: on heat, 1,000
-    steps of SIP, they raise the error in x by a quarter. Here the network of the moment sees B batches, and
+    steps of SIP, they raise the error in x by a third. Here the network of the moment sees B batches, and
 
         mean = (m_1 + ... + m_B) / B;    variance = (v_1 + ... + v_B) / B + variance of m_1, ..., m_B
 
