@@ -209,8 +209,9 @@ def _write_saved_model(model, folder, jit_compile):
     archive.track(model)
     signatures = {}
     for name, (function, specs) in endpoints.items():
-        endpoint, outputs = _named_inputs(function, specs, context, jit_compile)
+        endpoint = _named_inputs(function, specs, context, jit_compile)
         archive.add_endpoint(name, endpoint)
+        outputs = endpoint.get_concrete_function().structured_outputs
         inputs = {spec.name: _description(spec) for spec in (*specs, *context.values())}
         signatures[name] = {"inputs": inputs, "outputs": {key: _description(outputs[key]) for key in outputs}}
     archive.write_out(folder, verbose=False)
@@ -218,18 +219,17 @@ def _write_saved_model(model, folder, jit_compile):
 
 
 def _named_inputs(function, specs, context_spec, jit_compile):
-    """(`function(value, context, *others)` as a `tf.function`, traced with named tensors; its outputs)."""
+    """`function(value, context, *others)` as a `tf.function` of named tensors."""
 
     given = [specs[0], *context_spec.values(), *specs[1:]]
 
-    # Without an input_signature, for which TensorFlow would trace it anew while saving and write both graphs.
-    @tf.function(jit_compile=jit_compile or None)
+    @tf.function(input_signature=given, jit_compile=jit_compile or None)
     def endpoint(value, *others):
         others = [_checked(*pair) for pair in zip(others, given[1:], strict=True)]
         context = dict(zip(context_spec, others, strict=False)) or None
         return function(_checked(value, given[0]), context, *others[len(context_spec) :])
 
-    return endpoint, endpoint.get_concrete_function(*given).structured_outputs
+    return endpoint
 
 
 def _checked(value, spec):
