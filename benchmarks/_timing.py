@@ -27,7 +27,8 @@ class Ratio(NamedTuple):
     high: float
 
     def __str__(self):
-        return f"{self.value:.2f} {self.low:.2f}-{self.high:.2f}"
+        digits = 2 if self.high < 10 else 1
+        return f"{self.value:.{digits}f} {self.low:.{digits}f}-{self.high:.{digits}f}"
 
 
 def interleaved(variants, repeats):

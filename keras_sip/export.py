@@ -205,21 +205,22 @@ def _write_saved_model(model, folder, jit_compile):
     if model.solver is not None:
         steps = tf.TensorSpec((), tf.int32, name="steps")
         endpoints["refine"] = (lambda y, context, steps: _refine(model, y, context, steps), (y, steps))
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    signatures = {}
+    served, signatures = {}, {}
     for name, (function, specs) in endpoints.items():
-        endpoint = _named_inputs(function, specs, context, jit_compile)
-        archive.add_endpoint(name, endpoint)
-        outputs = endpoint.get_concrete_function().structured_outputs
+        served[name] = _traced(function, specs, context, jit_compile)
+        outputs = served[name].structured_outputs
         inputs = {spec.name: _description(spec) for spec in (*specs, *context.values())}
         signatures[name] = {"inputs": inputs, "outputs": {key: _description(outputs[key]) for key in outputs}}
-    archive.write_out(folder, verbose=False)
+    module = tf.Module()
+    module.state = [variable for trace in served.values() for variable in trace.graph.variables]
+    default = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+    # Traces, not functions: TensorFlow traces a function anew while it saves, and then stores both graphs.
+    tf.saved_model.save(module, folder, signatures={**served, default: served["infer"]})
     return signatures
 
 
-def _named_inputs(function, specs, context_spec, jit_compile):
-    """`function(value, context, *others)` as a `tf.function` of named tensors."""
+def _traced(function, specs, context_spec, jit_compile):
+    """The graph of `function(value, context, *others)` with an input for each named tensor."""
 
     given = [specs[0], *context_spec.values(), *specs[1:]]
 
@@ -229,7 +230,7 @@ def _named_inputs(function, specs, context_spec, jit_compile):
         context = dict(zip(context_spec, others, strict=False)) or None
         return function(_checked(value, given[0]), context, *others[len(context_spec) :])
 
-    return endpoint
+    return endpoint.get_concrete_function()
 
 
 def _checked(value, spec):

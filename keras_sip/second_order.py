@@ -47,8 +47,13 @@ class WeightProblem:
         self.weights = self.join(self.variables)
         self._fixed = model.network.non_trainable_variables
         self._state = [tf.identity(variable.value) for variable in self._fixed]
-        z, _, self._new_state = self._predict(self.weights)
-        self.report = method.desired_update(model, batch, z)
+        # The two derivatives that optimizers ask for most start from this one evaluation of the network.
+        self._of_gradient, self._of_loss = tf.GradientTape(persistent=True), tf.GradientTape(persistent=True)
+        with self._of_gradient, self._of_loss:
+            self._of_gradient.watch(self.weights)
+            self._of_loss.watch(self.weights)
+            self._z, self._penalties, self._new_state = self._predict(self.weights)
+        self.report = method.desired_update(model, batch, tf.stop_gradient(self._z))
         self._residual = method.residual(model, batch, self.report)
         self._objective = method.objective(model, batch, self.report)
         self._sound = ~self.report.failed
@@ -61,16 +66,19 @@ class WeightProblem:
     def loss(self, weights):
         """L `[]`."""
         z, penalties, _ = self._predict(weights)
-        losses = self._of_sound_examples(self._objective, z)
-        return tf.reduce_sum(losses * self._weight(losses)) + sum(tf.cast(value, losses.dtype) for value in penalties)
+        return self._total(z, penalties)
 
     def gradient(self):
         """dL/dw `[n]`."""
-        return derivatives.vjp(self.loss, self.weights, None)[1]
+        with self._of_loss:
+            loss = self._total(self._z, self._penalties)
+        return self._of_loss.gradient(loss, self.weights)
 
     def gradient_and_hessian_product(self, v):
         """(dL/dw, H v), both `[n]`: the derivative of the gradient along v."""
-        return derivatives.vjp(lambda weights: derivatives.vjp(self.loss, weights, None)[1], self.weights, v)
+        with self._of_gradient:
+            gradient = self.gradient()
+        return gradient, self._of_gradient.gradient(gradient, self.weights, output_gradients=v)
 
     def gauss_newton(self):
         """The `QuadraticModel` of L; only where L_i = 1/2 sum r^2."""
@@ -104,6 +112,10 @@ class WeightProblem:
         with keras.StatelessScope(state_mapping=values, collect_losses=True) as scope:
             z, penalties = self._model.predict_scaled(self._batch.observation, training=True)
         return z, penalties, [scope.get_current_value(variable) for variable in self._fixed]
+
+    def _total(self, z, penalties):
+        losses = self._of_sound_examples(self._objective, z)
+        return tf.reduce_sum(losses * self._weight(losses)) + sum(tf.cast(value, losses.dtype) for value in penalties)
 
     def _weighted_residual(self, weights):
         """sqrt(weight_i) r_i of all examples as one vector."""

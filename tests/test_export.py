@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 import keras_sip
 import problems
@@ -110,6 +111,13 @@ def test_a_bad_example_is_flagged_and_leaves_the_others_as_they_are(poisson):
 def test_an_input_of_wrong_shape_is_refused_with_both_shapes(poisson):
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[2,7,8,1\] is not compatible with .*\[\?,8,8,1\]"):
         poisson.signatures["infer"](y=tf.zeros((2, 7, 8, 1)))
+
+
+def test_each_graph_is_stored_once(poisson):
+    graph = saved_model_pb2.SavedModel()
+    graph.ParseFromString((poisson.path / "saved_model.pb").read_bytes())
+    bodies = [f for f in graph.meta_graphs[0].graph_def.library.function if "endpoint" in f.signature.name]
+    assert len(bodies) == len(("infer", "simulate", "refine"))
 
 
 def test_card_manifest_and_checksums_lie_beside(poisson):

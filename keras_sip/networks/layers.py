@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_sip.ops.batch_norm import batch_norm
+
 # Batches over which the moving statistics of batch norm do not average yet: see FusedBatchNormalization.
 WARM_UP = 40.0
 
@@ -116,16 +118,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         # deviation. The result does not depend on a shift of x, so the mean of one example is taken away before.
         example_mean = tf.reduce_mean(tf.cast(inputs[:1], tf.float32), axis=(0, 1, 2))
         shift = tf.stop_gradient(tf.cast(example_mean, inputs.dtype))
-        normalized = tf.raw_ops.FusedBatchNormV3(
-            x=inputs - shift,
-            scale=self.gamma,
-            offset=self.beta,
-            mean=[],
-            variance=[],
-            epsilon=self.epsilon,
-            is_training=True,
-        )
-        return normalized.y, normalized.batch_mean + tf.cast(shift, tf.float32), normalized.batch_variance
+        y, mean, variance = batch_norm(inputs - shift, self.gamma, self.beta, self.epsilon)
+        return y, mean + tf.cast(shift, tf.float32), variance
 
     def _by_formula(self, inputs):
         mean = tf.reduce_mean(inputs, axis=(0, 1, 2))
