@@ -37,7 +37,7 @@ VARIANTS = {
         optimizer=adam,
     ),
     # The paper's rate of SGD; 1e-10 diverges.
-    **baselines(through="the solve", sgd_rate=3e-12, adahessian_rate=1e-6, fno_rate=3e-3),
+    **baselines(through="the solve", sgd_rate=3e-12, adahessian_rate=1e-2, fno_rate=3e-3),
     "muon": Variant(label="Muon", about="adam with orthogonal steps of kernels", method="adjoint", optimizer=muon),
     "sip_muon": Variant(
         label="SIP, Muon",

@@ -39,7 +39,7 @@ def test_value_gradient_and_hessian_product_equal_those_of_the_formula(mode, eps
     ours = mode(lambda: gradient_and_hessian_product(lambda *args: batch_norm(*args)[0], tf.float32, epsilon))()
     exact = gradient_and_hessian_product(formula, tf.float64, epsilon)
     for value, expected in zip(ours, exact, strict=True):
-        # Float32 rounding of 6e-8, times the largest |x| / deviation of 7, in sums over 120 cells that cancel: 2e-5 seen.
+        # Float32 rounding of 6e-8, times |x| / deviation up to 7, in sums over 120 cells that cancel: 2e-5 seen.
         np.testing.assert_allclose(value, expected, rtol=0, atol=1e-4 * np.max(np.abs(expected)))
 
 
