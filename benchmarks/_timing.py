@@ -31,7 +31,7 @@ class Ratio(NamedTuple):
         return f"{self.value:.{digits}f} {self.low:.{digits}f}-{self.high:.{digits}f}"
 
 
-def interleaved(variants, repeats):
+def interleaved(variants, repeats, *, warm_up=True, clock=time.perf_counter):
     """Seconds of one call of each variant, by turns.
 
     The first call of each, which compiles, and a second one are not counted.
@@ -39,15 +39,20 @@ def interleaved(variants, repeats):
     Args:
         variants: {name: function without arguments}.
         repeats: Turns that each variant takes.
+        warm_up: False for variants of many seconds that have been called before: their first call is counted.
+        clock: A function that returns seconds; `time.process_time` counts what all threads compute.
 
     Returns:
         {name: seconds `[repeats]`}.
     """
-    calls = {}
-    for name, variant in variants.items():
-        _seconds(variant, calls=1)
-        calls[name] = math.ceil(SHORTEST_TURN / _seconds(variant, calls=1))
-    turns = [{name: _seconds(variant, calls[name]) for name, variant in variants.items()} for _ in range(repeats)]
+    calls = dict.fromkeys(variants, 1)
+    if warm_up:
+        for name, variant in variants.items():
+            _seconds(variant, 1, clock)
+            calls[name] = math.ceil(SHORTEST_TURN / _seconds(variant, 1, clock))
+    turns = [
+        {name: _seconds(variant, calls[name], clock) for name, variant in variants.items()} for _ in range(repeats)
+    ]
     return {name: np.array([turn[name] for turn in turns]) for name in variants}
 
 
@@ -96,11 +101,11 @@ def machine():
     return f"{', '.join(size)}; {versions}"
 
 
-def _seconds(variant, calls):
+def _seconds(variant, calls, clock):
     """Mean seconds of a call."""
-    start = time.perf_counter()
+    start = clock()
     for _ in range(calls):
         variant()
     # An accelerator works on after the call has returned.
     tf.test.experimental.sync_devices()
-    return (time.perf_counter() - start) / calls
+    return (clock() - start) / calls
