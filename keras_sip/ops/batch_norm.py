@@ -37,48 +37,52 @@ def _gradient(dy, x, gamma, kernel, epsilon):
     dx = gamma r (dy - <dy> - x_hat <dy x_hat>),    dgamma = N <dy x_hat>,    dbeta = N <dy>
     """
 
-    def by_kernel(dy, x, gamma):
-        result = tf.raw_ops.FusedBatchNormGradV3(
-            y_backprop=dy,
-            x=x,
-            scale=gamma,
-            reserve_space_1=kernel.reserve_space_1,
-            reserve_space_2=kernel.reserve_space_2,
-            reserve_space_3=kernel.reserve_space_3,
-            epsilon=epsilon,
-            is_training=True,
-        )
-        return result.x_backprop, result.scale_backprop, result.offset_backprop
-
     @tf.custom_gradient
     def gradient(dy, x, gamma):
-        dx, dgamma, dbeta = by_kernel(dy, x, gamma)
-
-        def second(u, a, b):
-            """Derivatives with respect to dy, x and gamma of sum(u dx) + a . dgamma + b . dbeta."""
-            # The first derivative is a symmetric linear map of dy: its transpose is the kernel again.
-            from_u, u_x_hat, u_sum = by_kernel(u, x, gamma)
-            cells = tf.cast(tf.size(x) // x.shape[-1], gamma.dtype)
-            r = tf.math.rsqrt(kernel.batch_variance * (cells - 1) / cells + epsilon)
-            along_dy, along_u = dgamma / cells, u_x_hat / cells
-            both = tf.reduce_mean(tf.cast(u, gamma.dtype) * tf.cast(dy, gamma.dtype), axis=(0, 1, 2))
-            covariance = both - u_sum / cells * dbeta / cells - along_u * along_dy
-            # What reaches x_hat in dx and dgamma is c = of_u u + of_dy dy; the kernel's formula takes it on to x, and
-            # r itself depends on x.
-            of_u, of_dy = -gamma * r * along_dy, a - gamma * r * along_u
-            mean_c = of_u * u_sum / cells + of_dy * dbeta / cells
-            along_c = of_u * along_u + of_dy * along_dy
-            of_x_hat = -r * (along_c + gamma * r * covariance)
-            dx_dx = _combine(x.dtype, (r * of_u, u), (r * of_dy, dy), (of_x_hat * r, x))
-            dx_dx += tf.cast(-r * mean_c - of_x_hat * r * kernel.batch_mean, x.dtype)
-            dx_dy = from_u + _combine(x.dtype, (a * r, x)) + tf.cast(b - a * r * kernel.batch_mean, x.dtype)
-            return dx_dy, dx_dx, r * cells * covariance
-
-        return (dx, dgamma, dbeta), second
+        first = _by_kernel(dy, x, gamma, kernel, epsilon)
+        return first, lambda *cotangents: _second(cotangents, dy, x, gamma, first, kernel, epsilon)
 
     return gradient(dy, x, gamma)
 
 
-def _combine(dtype, *terms):
-    """sum of coefficient `[C]` times tensor `[B, H, W, C]`."""
-    return sum(tf.cast(coefficient, dtype) * tensor for coefficient, tensor in terms)
+def _by_kernel(dy, x, gamma, kernel, epsilon):
+    gradient = tf.raw_ops.FusedBatchNormGradV3(
+        y_backprop=dy,
+        x=x,
+        scale=gamma,
+        reserve_space_1=kernel.reserve_space_1,
+        reserve_space_2=kernel.reserve_space_2,
+        reserve_space_3=kernel.reserve_space_3,
+        epsilon=epsilon,
+        is_training=True,
+    )
+    return gradient.x_backprop, gradient.scale_backprop, gradient.offset_backprop
+
+
+def _second(cotangents, dy, x, gamma, first, kernel, epsilon):
+    """Derivatives with respect to dy, x and gamma of sum(u dx) + a . dgamma + b . dbeta, of cotangents (u, a, b)."""
+    u, a, b = cotangents
+    # The first derivative is a symmetric linear map of dy: its transpose is the kernel again.
+    from_u, *sums_u = _by_kernel(u, x, gamma, kernel, epsilon)
+    cells = tf.cast(tf.size(x) // x.shape[-1], gamma.dtype)
+    r = tf.math.rsqrt(kernel.batch_variance * (cells - 1) / cells + epsilon)
+    (dy_x_hat, dy_mean), (u_x_hat, u_mean) = ([value / cells for value in sums] for sums in (first[1:], sums_u))
+    u_dy = tf.reduce_mean(tf.cast(u, gamma.dtype) * tf.cast(dy, gamma.dtype), axis=(0, 1, 2))
+    covariance = u_dy - u_mean * dy_mean - u_x_hat * dy_x_hat
+    # What reaches x_hat in dx and dgamma is c = of_u u + of_dy dy. The kernel's formula takes c on to x; besides, r
+    # depends on x.
+    of_u, of_dy = -gamma * r * dy_x_hat, a - gamma * r * u_x_hat
+    c_mean, c_x_hat = of_u * u_mean + of_dy * dy_mean, of_u * u_x_hat + of_dy * dy_x_hat
+    of_x_hat = -r * (c_x_hat + gamma * r * covariance)
+    from_x_hat, offset = of_x_hat * r, -r * c_mean - of_x_hat * r * kernel.batch_mean
+    return (
+        _combined((1.0, from_u), (a * r, x), offset=b - a * r * kernel.batch_mean),
+        _combined((r * of_u, u), (r * of_dy, dy), (from_x_hat, x), offset=offset),
+        r * cells * covariance,
+    )
+
+
+def _combined(*terms, offset):
+    """offset `[C]` + sum of coefficient `[C]` times tensor `[B, H, W, C]`, in the tensors' type."""
+    dtype = terms[0][1].dtype
+    return sum((tf.cast(factor, dtype) * tensor for factor, tensor in terms), start=tf.cast(offset, dtype))
