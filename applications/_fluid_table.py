@@ -105,15 +105,15 @@ def _gradient_descent(simulator, x, x_true, y_target, context, aim):
     return "gradient descent", taken * seconds, error, _objective(simulator, x, y_target, context), f"{taken} {reached}"
 
 
-def _timed(function, repeats=3):
-    """(seconds of the fastest call, its result); the first call, which compiles, is not counted."""
+def _timed(function, repeats=5):
+    """(median seconds of a call, its result); the first call, which compiles, is not counted."""
     result, seconds = function(), []
     for _ in range(repeats):
         began = time.perf_counter()
         result = function()
         tf.nest.map_structure(lambda value: value.numpy() if tf.is_tensor(value) else value, result)
         seconds.append(time.perf_counter() - began)
-    return min(seconds), result
+    return float(np.median(seconds)), result
 
 
 def _error(simulator, x, x_true):
