@@ -4,6 +4,7 @@ Only ratios of one run are compared: times of two runs differ by what else the m
 A B C A B C ..., so that whatever slows the machine for a while slows all of them.
 """
 
+import itertools
 import math
 import os
 import platform
@@ -69,7 +70,7 @@ def summary(seconds):
 
 
 def table(header, rows, *, label_width=20):
-    """Lines of at most `TABLE_WIDTH` characters: a label on the left, then cells of equal width.
+    """Lines of at most `TABLE_WIDTH` characters: a label on the left, then cells of equal width, or as they need.
 
     Args:
         header: Texts; the first heads the labels.
@@ -77,8 +78,11 @@ def table(header, rows, *, label_width=20):
         label_width: Characters of the label.
     """
     cell_width = (TABLE_WIDTH - label_width) // (len(header) - 1)
+    columns = itertools.zip_longest(*(cells for _, *cells in [header, *rows]), fillvalue="")
+    needed = [max(len(cell) for cell in column) + 1 for column in columns]
+    widths = [cell_width] * len(needed) if max(needed) <= cell_width else needed
     lines = [
-        f"{label:<{label_width}}" + "".join(f"{cell:>{cell_width}}" for cell in cells)
+        f"{label:<{label_width}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=False))
         for label, *cells in [header, *rows]
     ]
     lines.insert(1, "-" * len(lines[0]))
