@@ -8,8 +8,8 @@ def batch_norm(x, gamma, beta, epsilon):
 
         x_hat = (x - mean) r,    r = 1 / sqrt(variance + epsilon),    y = gamma x_hat + beta
 
-    First and second derivatives are right; third ones are not. TensorFlow's own second derivative of the kernel takes
-    some forty passes over the batch, this one takes the kernel's first derivative once more and ten passes.
+    First and second derivatives are right; third ones are not. TensorFlow's own second derivative of the kernel is
+    made of many small operations; this one takes the first derivative once more and a few passes.
 
     Args:
         x: `[B, H, W, C]`, float32, or float16 or bfloat16 beside float32 gamma and beta.
