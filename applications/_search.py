@@ -69,11 +69,16 @@ def searched_rates(experiment, options, folder, simulator, evaluation, share):
 def rates_table(folder):
     """What the search of a run found, a method a line, of at most 80 columns."""
     lines = ["learning rates searched: rate error in x, best marked *"]
+    at_end = []
     for method, result in _found(folder).items():
-        cells = []
-        for rate, error in result["x_error"].items():
-            best = "*" if math.isclose(float(rate), result["rate"], rel_tol=5e-3) else ""
-            cells.append(f"{best}{rate} {'diverged' if error is None else f'{error:.4f}'}")
+        errors = result["x_error"]
+        is_best = [math.isclose(float(rate), result["rate"], rel_tol=5e-3) for rate in errors]
+        if len(errors) > 1 and (is_best[0] or is_best[-1]):
+            at_end.append(method)
+        cells = [
+            f"{'*' if best else ''}{rate} {'diverged' if error is None else f'{error:.4f}'}"
+            for best, (rate, error) in zip(is_best, errors.items(), strict=True)
+        ]
         line = f"  {method}:"
         for cell in cells:
             if len(line) + 2 + len(cell) > 80:
@@ -81,6 +86,8 @@ def rates_table(folder):
                 line = "   "
             line += f"  {cell}"
         lines.append(line)
+    if at_end:
+        lines.append(f"the best rate is the last one tried, a better one may lie beyond: {', '.join(at_end)}")
     return "\n".join(lines) + "\n"
 
 

@@ -228,15 +228,16 @@ class SIPModel(keras.Model):
     def solve_scaled(self, z, y_target, context, solver=None):
         """(y, result): P at z, and what `solver`, by default the model's, makes of z; in units of x_scale.
 
-        One program for both: what simulation and solver have in common is computed once.
+        One program for both, if the solver allows it: what they have in common is computed once.
         """
         solver = solver or self.solver
+        forward = self._physics.forward if solver.compiles_as_one else self.simulate_scaled
 
         def solve(z, y_target, context):
-            y = self._physics.forward(z, context)
+            y = forward(z, context)
             return y, solver.solve(self._physics, z, y_target, context, y0=y)
 
-        return self._compiled(solve)(z, y_target, context)
+        return self._compiled(solve, solver)(z, y_target, context)
 
     def apply_update(self, tape, z, penalties, update, weight):
         """One optimizer step on sum_i weight_i 1/2 |z_i - (z_i + U_i)|^2, plus the network's penalties.
@@ -344,13 +345,14 @@ class SIPModel(keras.Model):
         def refine(observation):
             y_target, context = split_observation(observation)
             z, _ = self.predict_scaled(observation, training=False)
-            return self._compiled(solve)(z, y_target, context)
+            return self._compiled(solve, solver)(z, y_target, context)
 
         return refine
 
-    def _compiled(self, function):
+    def _compiled(self, function, solver=None):
         """The physics under XLA of its own, where the simulator gains by it and the whole step is not compiled."""
-        if self.compiled and self._compile_physics and not (self.jit_compile or self.run_eagerly):
+        as_one = solver is None or solver.compiles_as_one
+        if as_one and self.compiled and self._compile_physics and not (self.jit_compile or self.run_eagerly):
             return tf.function(function, jit_compile=True)
         return function
 

@@ -125,6 +125,10 @@ class InverseSolver:
     tolerance: float = 0.0
     on_failure: str = "zero"
 
+    # Whether simulation and solver become one program, where a simulator gains by XLA. XLA compiles a function anew for
+    # each place that calls it: a solver with many such places compiles the objective alone.
+    compiles_as_one = True
+
     def __post_init__(self):
         check_positive_int("max_steps", self.max_steps)
         check_number("tolerance", self.tolerance)

@@ -51,6 +51,10 @@ class Chain(InverseSolver):
                 )
             )
 
+    @property
+    def compiles_as_one(self):
+        return all(solver.compiles_as_one for solver in self.solvers)
+
     def check(self, simulator):
         for solver in self.solvers:
             solver.check(simulator)

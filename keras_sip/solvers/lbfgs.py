@@ -64,6 +64,8 @@ class LBFGS(InverseSolver):
     full_matrix: bool = False
     line_search_steps: int = 20
 
+    compiles_as_one = False
+
     def __post_init__(self):
         super().__post_init__()
         for name in ("memory", "line_search_steps"):
@@ -93,9 +95,7 @@ class LBFGS(InverseSolver):
             objective, gradient = problem.gradient(x + unit * tf.reshape(displacement, tf.shape(x)))
             return objective, tf.reshape(unit * gradient, [-1, size])
 
-        if not tf.executing_eagerly():
-            # The line search holds many calls of it: traced once, the whole compiles in a third of the time.
-            value_and_gradient = tf.function(value_and_gradient, autograph=False)
+        value_and_gradient = _one_function(value_and_gradient, problem.simulator)
         here = tf.zeros([tf.shape(x)[0], size], x.dtype)
         objective, gradient = value_and_gradient(here)
         steepest = batched.max_abs(gradient)
@@ -132,8 +132,8 @@ class LBFGS(InverseSolver):
         safe = tf.where(norm > 0, norm, tf.ones_like(norm))
         direction = gradient / safe[:, None]
         if problem.simulator.is_least_squares:
-            _, jvp, _ = problem.linearize(x)
-            slope = batched.norm(jvp(unit * tf.reshape(direction, tf.shape(x))))
+            product = _one_function(lambda v: problem.linearize(x)[1](v), problem.simulator)
+            slope = batched.norm(product(unit * tf.reshape(direction, tf.shape(x))))
             length = 1.0 / tf.square(slope)
         else:
             length = tf.sqrt(tf.cast(gradient.shape[1], x.dtype)) / safe
@@ -185,6 +185,15 @@ class LBFGS(InverseSolver):
             max_line_search_iterations=self.line_search_steps,
         )
         return results.position, results.objective_value, results.inverse_hessian_estimate
+
+
+def _one_function(function, simulator):
+    """`function` for all places that call it; inlined there, it would be optimized, or compiled by XLA, for each."""
+    if tf.executing_eagerly():
+        return function
+    attributes = {"_noinline": True}
+    compile_it = simulator.prefers_xla or None
+    return tf.function(function, autograph=False, jit_compile=compile_it, experimental_attributes=attributes)
 
 
 def _tensorflow_probability():

@@ -78,8 +78,11 @@ class InverseProblem:
     def gradient(self, x):
         """(L / m^2, its gradient) at x."""
         if self.simulator.is_least_squares:
-            residual, _, vjp = self.linearize(x)
-            return half_square(residual), vjp(residual)
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                residual = self.residual(x)
+            gradient = tape.gradient(residual, x, output_gradients=residual, unconnected_gradients="zero")
+            return half_square(residual), tf.ensure_shape(gradient, x.shape)
         return derivatives.gradient(self.objective, x)
 
     def quadratic_model(self, x):

@@ -28,6 +28,10 @@ class _Wrapper(InverseSolver):
                 object.__setattr__(self, name, getattr(self.solver, name))
         super().__post_init__()
 
+    @property
+    def compiles_as_one(self):
+        return self.solver.compiles_as_one
+
     def check(self, simulator):
         self.solver.check(simulator)
 
@@ -178,6 +182,10 @@ class Fallback(_Wrapper):
         if self.on_failure is None:
             object.__setattr__(self, "on_failure", self.other.on_failure)
         super().__post_init__()
+
+    @property
+    def compiles_as_one(self):
+        return self.solver.compiles_as_one and self.other.compiles_as_one
 
     def check(self, simulator):
         super().check(simulator)

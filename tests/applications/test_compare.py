@@ -138,6 +138,18 @@ def test_search_ends_where_rates_diverge_and_after_a_number_of_candidates():
     assert list(searched(1.0, factors=(1.0,))) == [1e-3]
 
 
+def test_a_best_rate_at_an_end_is_said(tmp_path):
+    found = {
+        "inner": {"rate": 1e-3, "x_error": {"0.0001": 0.5, "0.001": 0.25, "0.01": None}},
+        "outer": {"rate": 1e-2, "x_error": {"0.001": 0.5, "0.01": 0.25}},
+        "fixed": {"rate": 1e-2, "x_error": {}},
+    }
+    (tmp_path / _search.FILE).write_text(json.dumps(found))
+    heading, inner, outer, fixed, remark = _search.rates_table(types.SimpleNamespace(path=tmp_path)).splitlines()
+    assert "*0.001 0.2500  0.01 diverged" in inner and "*0.01 0.2500" in outer and "0.0" not in fixed
+    assert "beyond: outer" in remark
+
+
 @pytest.mark.parametrize("schedule", [False, True])
 def test_a_rate_replaces_the_optimizers_own_and_nothing_else(schedule):
     def optimizer(options):
