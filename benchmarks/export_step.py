@@ -22,7 +22,6 @@ printed with the arguments of a runner of serialized HLO programs, whose options
 `python benchmarks/compare_outputs.py FOLDER` then compares out.npz with expected.npz.
 """
 
-import argparse
 import importlib
 import pathlib
 import sys
@@ -32,9 +31,9 @@ import tensorflow as tf
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "applications"))
 
+from _command_line import Parser
 from _hlo import Program
 from _options import parse_options
-from keras_sip.errors import check_positive_int
 from keras_sip.simulators.base import join_observation, split_observation
 
 
@@ -55,15 +54,12 @@ class Solution(NamedTuple):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(__doc__, allow_abbrev=False)
     parser.add_argument("application", help="name of its script in applications/, such as poisson")
-    parser.add_argument("--calls", type=int, default=3, help="calls that expected.npz is taken after (default: 3)")
+    parser.add_count("--calls", 3, "calls that expected.npz is taken after")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/export"), metavar="FOLDER")
     own, others = parser.parse_known_args(argv)
     try:
-        check_positive_int("--calls", own.calls)
         experiment = importlib.import_module(own.application).EXPERIMENT
     except (ValueError, ModuleNotFoundError, AttributeError) as error:
         parser.error(str(error))

@@ -12,19 +12,17 @@ Memory is what a few training steps add to a process after imports and the build
 by number of time steps, what a few calls of TensorFlow's kernels add: under XLA, compiling adds to it.
 """
 
-import argparse
 import functools
 import json
 import math
-import pathlib
 import sys
 
 import tensorflow as tf
 
 import keras_sip
+from _command_line import Parser
 from _memory import peak_memory
 from _timing import interleaved, machine, milliseconds, ratio, summary, table
-from keras_sip.errors import check_positive_int
 from keras_sip.ops import advection, staggered
 
 METHODS = {"sip": ("sip", keras_sip.ReverseSimulation()), "adjoint": ("adjoint", None)}
@@ -65,27 +63,17 @@ def main(argv=None):
 
 
 def parse_options(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = functools.partial(parser.add_argument, type=int)
-    add("--resolution", nargs="+", default=[64, 128, 256], metavar="CELLS", help="grids (default: 64 128 256)")
-    add("--batch", nargs="+", default=[1, 16], metavar="SIZE", help="of a simulation step (default: 1 16)")
-    add("--training-resolution", default=64, metavar="CELLS", help="grid of training steps (default: %(default)s)")
-    add("--training-batch", nargs="*", default=[64], metavar="SIZE", help="batches of training steps (default: 64)")
-    add("--time-steps", default=8, metavar="N", help="of a simulation in training (default: %(default)s)")
-    add("--memory-steps", nargs="+", default=[4, 8, 16, 32], metavar="N", help="in updates alone (default: 4 8 16 32)")
-    add("--repeats", default=10, help="turns of each measurement (default: %(default)s)")
+    parser = Parser(__doc__)
+    parser.add_count("--resolution", [64, 128, 256], "grids", metavar="CELLS")
+    parser.add_count("--batch", [1, 16], "of a simulation step", metavar="SIZE")
+    parser.add_count("--training-resolution", 64, "grid of training steps", metavar="CELLS")
+    parser.add_count("--training-batch", [64], "batches of training steps", metavar="SIZE")
+    parser.add_count("--time-steps", 8, "of a simulation in training", metavar="N")
+    parser.add_count("--memory-steps", [4, 8, 16, 32], "in updates alone", metavar="N")
+    parser.add_count("--repeats", 10, "turns of each measurement")
     parser.add_argument("--skip-memory", action="store_true", help="measure times only")
-    parser.add_argument("--output", type=pathlib.Path, metavar="JSON", help="also write all numbers to this file")
-    options = parser.parse_args(argv)
-    try:
-        for size in [*options.resolution, *options.batch, *options.training_batch, options.training_resolution]:
-            check_positive_int("sizes", size)
-        for steps in [options.time_steps, *options.memory_steps]:
-            check_positive_int("numbers of time steps", steps)
-        check_positive_int("--repeats", options.repeats)
-    except ValueError as error:
-        parser.error(str(error))
-    return options
+    parser.add_output()
+    return parser.parse_args(argv)
 
 
 # A simulation step ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ threads (needs the extra `onnx`). The first calls, which compile, are not counte
 they do not change the time.
 """
 
-import argparse
 import functools
 import importlib.util
 import json
@@ -19,9 +18,9 @@ import tempfile
 
 import tensorflow as tf
 
+from _command_line import Parser
 from _problem import Problem
 from _timing import interleaved, machine, ratio, summary, table
-from keras_sip.errors import check_positive_int
 
 SAVED_MODEL, ONNX = "SavedModel", "ONNX Runtime"
 # The exported SavedModel's throughput over ONNX Runtime's, at batch 64.
@@ -89,20 +88,13 @@ def ratios_table(seconds):
 
 
 def parse_options(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = functools.partial(parser.add_argument, type=int)
-    add("--batch", nargs="+", default=[1, 8, 64, 256], metavar="SIZE", help="batch sizes (default: 1 8 64 256)")
-    add("--resolution", default=64, help="cells along each axis (default: %(default)s)")
-    add("--levels", default=4, help="resolutions of the U-Net (default: %(default)s)")
-    add("--repeats", default=20, help="turns of each measurement (default: %(default)s)")
-    parser.add_argument("--output", type=pathlib.Path, metavar="JSON", help="also write all numbers to this file")
-    options = parser.parse_args(argv)
-    try:
-        for size in (*options.batch, options.resolution, options.levels, options.repeats):
-            check_positive_int("--batch, --resolution, --levels, --repeats", size)
-    except ValueError as error:
-        parser.error(str(error))
-    return options
+    parser = Parser(__doc__)
+    parser.add_count("--batch", [1, 8, 64, 256], "batch sizes", metavar="SIZE")
+    parser.add_count("--resolution", 64, "cells along each axis")
+    parser.add_count("--levels", 4, "resolutions of the U-Net")
+    parser.add_count("--repeats", 20, "turns of each measurement")
+    parser.add_output()
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -9,18 +9,16 @@ product with the Gauss-Newton matrix for each of its conjugate-gradient steps. M
 process after imports and the building of the model.
 """
 
-import argparse
 import functools
 import json
-import pathlib
 import sys
 
 import keras
 
 import keras_sip
+from _command_line import Parser
 from _memory import peak_memory
 from _timing import interleaved, machine, milliseconds, ratio, summary, table
-from keras_sip.errors import check_positive_int
 
 OPTIMIZERS = {
     "adam": lambda options: keras.optimizers.Adam(1e-3),
@@ -57,26 +55,18 @@ def main(argv=None):
 
 
 def parse_options(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument(
         "--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS), help="those to measure (default: all)"
     )
-    add = functools.partial(parser.add_argument, type=int)
-    add("--batch", nargs="+", default=[32, 128], metavar="SIZE", help="batch sizes (default: 32 128)")
-    add("--resolution", default=64, help="cells along each axis (default: %(default)s)")
-    add("--levels", default=4, help="resolutions of the U-Net (default: %(default)s)")
-    add("--repeats", default=10, help="turns of each measurement (default: %(default)s)")
-    add("--cg-steps", default=20, help="conjugate-gradient steps of hessian_free (default: %(default)s)")
+    parser.add_count("--batch", [32, 128], "batch sizes", metavar="SIZE")
+    parser.add_count("--resolution", 64, "cells along each axis")
+    parser.add_count("--levels", 4, "resolutions of the U-Net")
+    parser.add_count("--repeats", 10, "turns of each measurement")
+    parser.add_count("--cg-steps", 20, "conjugate-gradient steps of hessian_free")
     parser.add_argument("--skip-memory", action="store_true", help="measure times only")
-    parser.add_argument("--output", type=pathlib.Path, metavar="JSON", help="also write all numbers to this file")
+    parser.add_output()
     options = parser.parse_args(argv)
-    try:
-        for name in ("resolution", "levels", "repeats", "cg_steps"):
-            check_positive_int(f"--{name.replace('_', '-')}", getattr(options, name))
-        for size in options.batch:
-            check_positive_int("--batch", size)
-    except ValueError as error:
-        parser.error(str(error))
     # What the others are compared with is always measured, and first.
     options.optimizers = list(dict.fromkeys([REFERENCE, *options.optimizers]))
     return options

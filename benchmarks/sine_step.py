@@ -11,18 +11,16 @@ Methods: `adam`, back-propagation; `sip`, saddle-free Newton with the paper's li
 4,354 weights.
 """
 
-import argparse
 import functools
 import json
-import pathlib
 import sys
 
 import keras
 import tensorflow as tf
 
 import keras_sip
+from _command_line import Parser
 from _timing import interleaved, machine, milliseconds, ratio, summary, table
-from keras_sip.errors import check_positive_int
 
 RATIO_LIMIT, FIT_LIMIT = 1.25, 0.5e-3
 SIMULATOR = keras_sip.RotatedSine(xi=32.0, phi=45.0)
@@ -62,20 +60,13 @@ def main(argv=None):
 
 
 def parse_options(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = functools.partial(parser.add_argument, type=int)
-    add("--batch", default=100, help="examples in a batch (default: %(default)s)")
-    add("--steps", default=1000, help="steps of a turn (default: %(default)s)")
-    add("--steps-per-execution", default=250, help="of fit (default: %(default)s)")
-    add("--repeats", default=15, help="turns of each measurement (default: %(default)s)")
-    parser.add_argument("--output", type=pathlib.Path, metavar="JSON", help="also write all numbers to this file")
-    options = parser.parse_args(argv)
-    try:
-        for name in ("batch", "steps", "steps_per_execution", "repeats"):
-            check_positive_int(f"--{name.replace('_', '-')}", getattr(options, name))
-    except ValueError as error:
-        parser.error(str(error))
-    return options
+    parser = Parser(__doc__)
+    parser.add_count("--batch", 100, "examples in a batch")
+    parser.add_count("--steps", 1000, "steps of a turn")
+    parser.add_count("--steps-per-execution", 250, "of fit")
+    parser.add_count("--repeats", 15, "turns of each measurement")
+    parser.add_output()
+    return parser.parse_args(argv)
 
 
 def model(method, **options):

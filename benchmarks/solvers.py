@@ -13,10 +13,8 @@ that got there. A solver that refuses the size (dense Hessians) or a way that wa
 medians of interleaved turns; compilation is not counted.
 """
 
-import argparse
 import functools
 import json
-import pathlib
 import sys
 
 import numpy as np
@@ -25,8 +23,8 @@ import scipy.sparse
 import tensorflow as tf
 
 import keras_sip
+from _command_line import Parser
 from _timing import interleaved, machine, summary, table
-from keras_sip.errors import check_positive_int
 
 SOLVERS = {
     "newton": keras_sip.Newton,
@@ -80,30 +78,19 @@ def main(argv=None):
 
 
 def parse_options(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
+    parser.add_count("--sizes", [2, 16, 256, 4096], "components of x", metavar="N")
+    parser.add_count("--batches", [1, 100, 10_000], "batch sizes", metavar="B")
     add = functools.partial(parser.add_argument, nargs="+")
-    add("--sizes", type=int, default=[2, 16, 256, 4096], metavar="N", help="components of x (default: 2 16 256 4096)")
-    add("--batches", type=int, default=[1, 100, 10_000], metavar="B", help="batch sizes (default: 1 100 10000)")
     add("--solvers", choices=SOLVERS, default=list(SOLVERS), help="solvers to measure (default: all)")
     add("--ways", choices=WAYS, default=list(WAYS), help="how they run (default: all)")
-    parser.add_argument("--scipy-examples", type=int, default=4, help="examples SciPy solves (default: %(default)s)")
-    parser.add_argument("--max-steps", type=int, default=100, help="steps at most (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="turns of each measurement (default: %(default)s)")
+    parser.add_count("--scipy-examples", 4, "examples SciPy solves")
+    parser.add_count("--max-steps", 100, "steps at most")
+    parser.add_count("--repeats", 5, "turns of each measurement")
     parser.add_argument("--tolerance", type=float, default=1e-6, help="of the residual (default: %(default)s)")
-    parser.add_argument(
-        "--largest", type=int, default=2_000_000, help="numbers in x at most: size x batch (default: %(default)s)"
-    )
-    parser.add_argument("--output", type=pathlib.Path, metavar="JSON", help="also write all numbers to this file")
-    options = parser.parse_args(argv)
-    try:
-        for name in ("scipy_examples", "max_steps", "repeats", "largest"):
-            check_positive_int(f"--{name.replace('_', '-')}", getattr(options, name))
-        for name in ("sizes", "batches"):
-            for value in getattr(options, name):
-                check_positive_int(f"--{name}", value)
-    except ValueError as error:
-        parser.error(str(error))
-    return options
+    parser.add_count("--largest", 2_000_000, "numbers in x at most: size x batch")
+    parser.add_output()
+    return parser.parse_args(argv)
 
 
 def measure(simulator, options):

@@ -8,19 +8,17 @@ examples of 64 x 64 cells, or as many fewer of larger grids as hold the same num
 kernels, "XLA" the same compiled; the limit of 2 is for the faster of the two against the faster bare transforms.
 """
 
-import argparse
 import functools
 import json
-import pathlib
 import sys
 
 import numpy as np
 import tensorflow as tf
 
 import keras_sip
+from _command_line import Parser
 from _memory import peak_memory
 from _timing import interleaved, machine, milliseconds, ratio, summary, table
-from keras_sip.errors import check_positive_int
 
 LIMIT = 2.0
 SOLVERS = {"damped": keras_sip.DampedSpectralInverse, "wiener": keras_sip.WienerInverse}
@@ -49,22 +47,13 @@ def main(argv=None):
 
 
 def parse_options(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = functools.partial(parser.add_argument, type=int)
-    add("--cells", nargs="+", default=[64, 128, 256, 512, 1024], metavar="N", help="cells along each axis")
-    add("--examples", default=128, help="examples of 64 x 64 cells in a call (default: %(default)s)")
-    add("--repeats", default=10, help="turns of each measurement (default: %(default)s)")
+    parser = Parser(__doc__)
+    parser.add_count("--cells", [64, 128, 256, 512, 1024], "cells along each axis", metavar="N")
+    parser.add_count("--examples", 128, "examples of 64 x 64 cells in a call")
+    parser.add_count("--repeats", 10, "turns of each measurement")
     parser.add_argument("--skip-memory", action="store_true", help="measure times only")
-    parser.add_argument("--output", type=pathlib.Path, metavar="JSON", help="also write all numbers to this file")
-    options = parser.parse_args(argv)
-    try:
-        for name in ("examples", "repeats"):
-            check_positive_int(f"--{name}", getattr(options, name))
-        for cells in options.cells:
-            check_positive_int("--cells", cells)
-    except ValueError as error:
-        parser.error(str(error))
-    return options
+    parser.add_output()
+    return parser.parse_args(argv)
 
 
 def pieces(cells, examples):

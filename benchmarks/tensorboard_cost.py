@@ -12,10 +12,8 @@ Two fits of a minute differ by more than the limit allows, whatever the callback
 fit: its time over its time less what it spent in the callback's functions, where the callback does all its work.
 """
 
-import argparse
 import functools
 import json
-import pathlib
 import sys
 import tempfile
 import time
@@ -23,9 +21,9 @@ import time
 import numpy as np
 
 import keras_sip
+from _command_line import Parser
 from _problem import Problem
 from _timing import interleaved, machine, ratio, summary, table
-from keras_sip.errors import check_positive_int
 
 LIMIT = 1.03
 EVALUATION_EXAMPLES = 256
@@ -116,24 +114,17 @@ def cost_table(seconds, cost, steps):
 
 
 def parse_options(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = functools.partial(parser.add_argument, type=int)
-    add("--steps", default=600, help="training steps of a fit (default: %(default)s)")
-    add("--batch", default=128, help="examples in a batch (default: %(default)s)")
-    add("--resolution", default=64, help="cells along each axis (default: %(default)s)")
-    add("--levels", default=4, help="resolutions of the U-Net (default: %(default)s)")
-    add("--repeats", default=3, help="fits of each (default: %(default)s)")
+    parser = Parser(__doc__)
+    parser.add_count("--steps", 600, "training steps of a fit")
+    parser.add_count("--batch", 128, "examples in a batch")
+    parser.add_count("--resolution", 64, "cells along each axis")
+    parser.add_count("--levels", 4, "resolutions of the U-Net")
+    parser.add_count("--repeats", 3, "fits of each")
     parser.add_argument(
         "--clock", choices=CLOCKS, default="wall", help="processor: the seconds of all threads (default: %(default)s)"
     )
-    parser.add_argument("--output", type=pathlib.Path, metavar="JSON", help="also write all numbers to this file")
-    options = parser.parse_args(argv)
-    try:
-        for name in ("steps", "batch", "resolution", "levels", "repeats"):
-            check_positive_int(f"--{name}", getattr(options, name))
-    except ValueError as error:
-        parser.error(str(error))
-    return options
+    parser.add_output()
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -12,19 +12,17 @@ by themselves; where XLA makes physics and solver faster on a CPU, the simulator
 `jit_compile="auto"` follows. Memory is what a few steps add to a process after imports and the building of the model.
 """
 
-import argparse
 import dataclasses
 import functools
 import json
-import pathlib
 import sys
 
 import tensorflow as tf
 
+from _command_line import Parser
 from _memory import peak_memory
 from _problem import METHODS, SYSTEMS, Problem, parts
 from _timing import interleaved, machine, milliseconds, ratio, summary, table
-from keras_sip.errors import check_positive_int
 
 # How a step is taken, and the head of its column.
 WAYS = {"fit_made": "fit, made", "fit_stored": "fit, stored", "graph": "bare, graph", "xla": "bare, XLA"}
@@ -60,28 +58,19 @@ def main(argv=None, *, system="poisson", description=__doc__):
 
 
 def parse_options(argv, description):
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description)
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS, default=list(METHODS), help="methods to measure (default: all)"
     )
-    add = functools.partial(parser.add_argument, type=int)
-    add("--batch", nargs="+", default=[32, 128], metavar="SIZE", help="batch sizes (default: 32 128)")
-    add("--resolution", default=64, help="cells along each axis (default: %(default)s)")
-    add("--levels", default=4, help="resolutions of the U-Net (default: %(default)s)")
-    add("--repeats", default=10, help="turns of each measurement (default: %(default)s)")
-    add("--fit-steps", default=3, help="steps of each fit (default: %(default)s)")
-    add("--cg-steps", default=60, help="conjugate-gradient steps of gauss_newton (default: %(default)s)")
+    parser.add_count("--batch", [32, 128], "batch sizes", metavar="SIZE")
+    parser.add_count("--resolution", 64, "cells along each axis")
+    parser.add_count("--levels", 4, "resolutions of the U-Net")
+    parser.add_count("--repeats", 10, "turns of each measurement")
+    parser.add_count("--fit-steps", 3, "steps of each fit")
+    parser.add_count("--cg-steps", 60, "conjugate-gradient steps of gauss_newton")
     parser.add_argument("--skip-memory", action="store_true", help="measure times only")
-    parser.add_argument("--output", type=pathlib.Path, metavar="JSON", help="also write all numbers to this file")
-    options = parser.parse_args(argv)
-    try:
-        for name in ("resolution", "levels", "repeats", "fit_steps", "cg_steps"):
-            check_positive_int(f"--{name.replace('_', '-')}", getattr(options, name))
-        for size in options.batch:
-            check_positive_int("--batch", size)
-    except ValueError as error:
-        parser.error(str(error))
-    return options
+    parser.add_output()
+    return parser.parse_args(argv)
 
 
 # Measuring ------------------------------------------------------------------------------------------------------------

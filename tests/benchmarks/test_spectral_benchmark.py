@@ -42,4 +42,4 @@ def test_pieces_compute_what_they_are_named_after():
 def test_sizes_below_one_are_refused(capsys):
     with pytest.raises(SystemExit):
         spectral.main(["--cells", "0"])
-    assert "Expected `--cells` to be an integer of at least 1" in capsys.readouterr().err
+    assert "--cells: Expected a whole number of at least 1. Received 0." in capsys.readouterr().err

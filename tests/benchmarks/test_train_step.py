@@ -61,4 +61,4 @@ def test_all_methods_train_the_same_network(system):
 def test_sizes_below_one_are_refused(capsys):
     with pytest.raises(SystemExit):
         train_step.main(["--repeats", "0"])
-    assert "Expected `--repeats` to be an integer of at least 1" in capsys.readouterr().err
+    assert "--repeats: Expected a whole number of at least 1. Received 0." in capsys.readouterr().err
