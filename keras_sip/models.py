@@ -108,13 +108,17 @@ class SIPModel(keras.Model):
                 execution.
             jit_compile: XLA for the whole step. "auto": the whole step on GPUs. On CPUs, where convolutions are slower
                 under XLA, for simulators that gain by it (`prefers_xla`): the whole step of networks of dense layers,
-                of others the physics and the solver.
+                of others the physics and the solver. With a solver that is no single program (`LBFGS`) and such a
+                network, physics and objective alone, also on GPUs.
             evaluate_solver: Let `evaluate` run the solver too and report `failed`, `not_descending` and the like.
         """
         optimizer = keras.optimizers.get(optimizer)
         check_distribution(self.distribute_strategy, optimizer, jit_compile)
-        if jit_compile == "auto" and self.simulator.prefers_xla and not run_eagerly:
-            jit_compile = True if self._gains_as_a_whole() else "auto"
+        self._compile_physics = jit_compile == "auto" and self.simulator.prefers_xla
+        # Kept as it was asked for: a model saved on a CPU may be loaded on a GPU.
+        self._jit_compile_asked = jit_compile
+        if jit_compile == "auto" and not run_eagerly:
+            jit_compile = self._whole_step_under_xla()
         self._take_step = second_order.training_step(self, self.method, optimizer)
         super().compile(
             optimizer=optimizer,
@@ -126,7 +130,6 @@ class SIPModel(keras.Model):
         # Variables made during the first step would have it traced twice.
         self.optimizer.build(self.trainable_variables)
         self._evaluate_solver = evaluate_solver
-        self._compile_physics = jit_compile == "auto" and self.simulator.prefers_xla
 
     def fit(self, x=None, y=None, *, batch_size=None, sample_weight=None, callbacks=None, **kwargs):
         """Keras' fit; arrays are checked first and keep the simulator's precision.
@@ -325,7 +328,7 @@ class SIPModel(keras.Model):
             "optimizer": keras.saving.serialize_keras_object(self.optimizer),
             "run_eagerly": self.run_eagerly,
             "steps_per_execution": self.steps_per_execution,
-            "jit_compile": self.jit_compile,
+            "jit_compile": self._jit_compile_asked,
             "evaluate_solver": self._evaluate_solver,
         }
 
@@ -356,10 +359,13 @@ class SIPModel(keras.Model):
             return tf.function(function, jit_compile=True)
         return function
 
-    def _gains_as_a_whole(self):
-        """Whether a CPU takes the whole step faster under XLA: it does with dense layers (benchmarks/sine_step.py)."""
+    def _whole_step_under_xla(self):
+        """True, False, or "auto", Keras' own choice."""
         is_dense = all(len(weight.shape) <= 2 for weight in self.network.trainable_variables)
-        return is_dense and self.distribute_strategy.num_replicas_in_sync == 1
+        if self.simulator.prefers_xla and is_dense and self.distribute_strategy.num_replicas_in_sync == 1:
+            # On CPUs too (benchmarks/sine_step.py).
+            return True
+        return "auto" if self.solver is None or self.solver.compiles_as_one else False
 
     def _as_observation(self, observation):
         y, context = split_observation(observation)

@@ -192,6 +192,23 @@ def test_physics_compiled_apart_takes_the_same_steps():
     np.testing.assert_allclose(changes[0], changes[1], atol=5e-3 * np.max(np.abs(changes[0])))
 
 
+def test_a_saved_model_keeps_the_choice_of_compiling_and_not_what_this_machine_made_of_it(tmp_path):
+    for asked in ("auto", False):
+        model = make_model(compile_options={"jit_compile": asked})
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert model.jit_compile is loaded.jit_compile is False
+        assert loaded.get_compile_config()["jit_compile"] == asked
+
+
+def test_on_gpus_the_whole_step_is_compiled_unless_the_solver_calls_the_simulation_at_many_places(monkeypatch):
+    # As Keras decides where there is a GPU.
+    monkeypatch.setattr(keras_sip.SIPModel, "_resolve_auto_jit_compile", lambda model: True)
+    assert make_model(solver=keras_sip.GaussNewton()).jit_compile is True
+    assert make_model(solver=keras_sip.LBFGS()).jit_compile is False
+    assert make_model(solver=keras_sip.LBFGS(), compile_options={"jit_compile": True}).jit_compile is True
+
+
 def test_refine_never_raises_the_objective_and_reaches_the_solution():
     model = make_model(solver=keras_sip.GaussNewton(cg_steps=100, cg_tolerance=1e-6))
     observation, x = keras_sip.evaluation_set(POISSON, 8, 1)
