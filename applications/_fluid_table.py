@@ -57,7 +57,7 @@ def table1(models, observation, x_true, labels, refining_solver):
 
     lines = [
         f"Time per example in a batch of {BATCH}, and what it buys (mean over the batch)",
-        f"{'':26}{'ms':>10}{'/ network':>11}{'x error':>10}{'objective':>11}  {'':12}",
+        f"{'':26}{'ms':>10}{'/ network':>11}{'x error':>10}{'objective':>11}",
     ]
     fastest = rows[0][1]
     for name, seconds, error, objective, note in rows:

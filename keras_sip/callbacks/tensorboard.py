@@ -24,6 +24,8 @@ LAYOUT = {
     },
     "Speed": {"steps per second": ["speed/.*"]},
 }
+# What a picture is taken to cost until the first one has been drawn.
+SECONDS_A_PICTURE = 1.0
 TRAINING_TAGS = {
     "x_error": "x_error/training",
     "loss": "loss/training",
@@ -89,15 +91,17 @@ class SIPTensorBoard(Follower):
         """Whether to evaluate after the steps from `first` to `last`, of one execution."""
         if self.evaluate_every is not None:
             return last // self.evaluate_every > (first - 1) // self.evaluate_every
-        if self._last_cost is None:
+        if self._measuring is None:
             return True
         # This one and that at the end are expected to cost what the last did.
-        return self._cost + 2 * self._last_cost <= self.max_share * self.train_seconds
+        expected = 2 * (self._measuring + self._drawing)
+        return self._cost + expected <= self.max_share * self.train_seconds
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         self._start = time.time()
-        self._cost, self._last_cost = 0.0, None
+        self._cost, self._measuring = 0.0, None
+        self._drawing = SECONDS_A_PICTURE if self._draws else 0.0
         self.writer = EventWriter(self.folder)
         self.writer.begin(self.step + 1, self._start)
         self.writer.hyperparameters({**_of_model(self.model), **self.hyperparameters}, self._start)
@@ -115,7 +119,7 @@ class SIPTensorBoard(Follower):
         measured = self._write_validation(logs or {})
         if self._probe is not None and self.due(previous + 1, self.step):
             # The first one, of weights that know nothing yet, is traced; pictures begin with the second.
-            first = self._last_cost is None and self.evaluate_every is None
+            first = self._measuring is None and self.evaluate_every is None
             self._evaluate(leave_out=measured, draw=not first)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -153,7 +157,8 @@ class SIPTensorBoard(Follower):
                 self._scalar(tag, value)
         if measured.update is not None and np.all(np.isfinite(measured.update)):
             self.writer.histogram("updates", measured.update, self.step, self._now)
-        if draw and self.pictures and plotting.available():
+        self._measuring = time.perf_counter() - began
+        if draw and self._draws:
             shown = slice(self.pictures)
             figure = (self.draw or plotting.answers)(
                 measured.y_target[shown],
@@ -162,15 +167,19 @@ class SIPTensorBoard(Follower):
                 None if measured.x_true is None else measured.x_true[shown],
             )
             self.writer.picture("answers", plotting.png(figure), self.step, self._now)
+            self._drawing = time.perf_counter() - began - self._measuring
         self.writer.flush()
         self._evaluated_at = self.step
-        seconds = time.perf_counter() - began
-        self._cost += seconds if draw else 0.0
-        self._last_cost = seconds
+        # Without the first one, which traces.
+        self._cost += time.perf_counter() - began if draw else 0.0
 
     def _scalar(self, tag, value):
         if not math.isnan(value):
             self.writer.scalar(tag, value, self.step, self._now)
+
+    @property
+    def _draws(self):
+        return bool(self.pictures) and plotting.available()
 
     @property
     def _now(self):

@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import keras_sip
 from keras_sip.callbacks import SIPTensorBoard
 from keras_sip.callbacks.follower import Follower
+from keras_sip.callbacks.tensorboard import SECONDS_A_PICTURE
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 EVALUATION = keras_sip.evaluation_set(SIMULATOR, 16, 1)
@@ -133,12 +134,29 @@ def test_a_run_that_goes_on_replaces_what_was_written_after_its_start(tmp_path):
 
 def test_without_fixed_intervals_evaluations_keep_to_their_share_the_last_included(tmp_path):
     board = SIPTensorBoard(tmp_path, EVALUATION, max_share=0.02)
-    board._cost, board._last_cost, board.train_seconds = 0.0, None, 0.0
+    board._cost, board._measuring, board.train_seconds = 0.0, None, 0.0
     assert board.due(1, 1)
-    board._last_cost, board.train_seconds = 1.0, 99.0
+    # Measured in 0.6 s, drawn in 0.4 s; this one and the last take 2 s, 2 % of 100 s.
+    board._measuring, board._drawing, board.train_seconds = 0.6, 0.4, 99.0
     assert not board.due(2, 2)
     board.train_seconds = 101.0
     assert board.due(2, 2)
+    board._cost = 1.0
+    assert not board.due(2, 2)
+    board.train_seconds = 151.0
+    assert board.due(2, 2)
+
+
+@pytest.mark.parametrize("pictures, expected", [(3, SECONDS_A_PICTURE), (0, 0.0)])
+def test_a_picture_is_expected_to_take_its_time_before_the_first_one_is_drawn(run, tmp_path, pictures, expected):
+    """The first evaluation draws none: by its seconds alone the second would come too early."""
+    board = SIPTensorBoard(tmp_path, EVALUATION, pictures=pictures)
+    board.set_model(run.model)
+    board.on_train_begin()
+    assert board._drawing == expected
+    board._evaluate()
+    board.close()
+    assert board._drawing != expected or not pictures
 
 
 def test_the_compiled_step_holds_no_summary(run):
