@@ -67,7 +67,7 @@ def test_it_trains_convolutions_as_it_does_without_compiling():
                 keras.layers.Dense(2, kernel_initializer=keras.initializers.GlorotUniform(2)),
             ]
         )
-        model = keras_sip.SIPModel(network, simulator, SOLVER)
+        model = keras_sip.SIPModel(network, simulator, SOLVER.with_options(max_steps=1))
         model.compile(keras.optimizers.SGD(0.1), run_eagerly=eagerly)
         sample = simulator.sample(8, (0, 2))
         model.fit(sample["y"].numpy(), batch_size=8, epochs=2, shuffle=False, verbose=0)
