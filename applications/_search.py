@@ -87,7 +87,7 @@ def rates_table(folder):
             line += f"  {cell}"
         lines.append(line)
     if at_end:
-        lines.append(f"the best rate is the last one tried, a better one may lie beyond: {', '.join(at_end)}")
+        lines.append(f"the best rate is at an end of those tried, a better one may lie beyond: {', '.join(at_end)}")
     return "\n".join(lines) + "\n"
 
 

@@ -77,13 +77,9 @@ class InverseProblem:
 
     def gradient(self, x):
         """(L / m^2, its gradient) at x."""
-        if self.simulator.is_least_squares:
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                residual = self.residual(x)
-            gradient = tape.gradient(residual, x, output_gradients=residual, unconnected_gradients="zero")
-            return half_square(residual), tf.ensure_shape(gradient, x.shape)
-        return derivatives.gradient(self.objective, x)
+        objective, gradient = derivatives.gradient(self.objective, x)
+        # Derivatives of FFTs forget sizes that loops must know.
+        return objective, tf.ensure_shape(gradient, x.shape)
 
     def quadratic_model(self, x):
         """The `QuadraticModel` of the objective at x, dense: for x of few components.
