@@ -25,7 +25,7 @@ setup(
     packages=[*find_packages(include=["keras_sip*"]), "keras_sip.saved_models"],
     # The trained models lie at the root of the checkout and inside the installed package.
     package_dir={"keras_sip.saved_models": "saved_models"},
-    package_data={"keras_sip.saved_models": ["**/*"]},
+    package_data={"keras_sip": ["py.typed"], "keras_sip.saved_models": ["**/*"]},
     python_requires=">=3.11,<3.12",
     install_requires=[
         "tensorflow>=2.21,<2.22",

@@ -16,7 +16,7 @@ import tensorflow as tf
 import keras_sip
 from keras_sip.errors import three_part
 from keras_sip.simulators.base import join_observation
-from keras_sip.training import Batch
+from keras_sip.training.methods import Batch
 
 
 @dataclasses.dataclass(frozen=True)

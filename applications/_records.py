@@ -8,10 +8,10 @@ import pathlib
 import sys
 import traceback
 
-from keras_sip.card import machine, versions
 from keras_sip.checkpoints import Checkpoints
 from keras_sip.errors import three_part
 from keras_sip.files import write_atomically
+from keras_sip.serving.card import machine, versions
 
 MEASURED = (
     "x_error",  # on the evaluation set, with the moving statistics of batch norm

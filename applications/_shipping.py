@@ -7,10 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 import report
-from keras_sip import card, plotting
-from keras_sip.export import MANIFEST, manifest
+from keras_sip import plotting
 from keras_sip.files import new_folder, write_atomically, write_checksums
-from keras_sip.pretrained import MODEL, SAVED_MODEL, load_pretrained
+from keras_sip.serving import card
+from keras_sip.serving.export import MANIFEST, manifest
+from keras_sip.serving.pretrained import MODEL, SAVED_MODEL, load_pretrained
 from keras_sip.simulators.base import split_observation
 
 EXAMPLES_DRAWN = 3

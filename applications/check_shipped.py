@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_sip
-from keras_sip.pretrained import SAVED_MODEL, list_pretrained
+from keras_sip.serving.pretrained import SAVED_MODEL, list_pretrained
 from keras_sip.simulators.base import join_observation
 
 EXAMPLES = 4

@@ -26,25 +26,6 @@ from keras_sip.diagnostics import (
     check_solver,
     diagnose,
 )
-from keras_sip.export import (
-    export_onnx,
-    export_saved_model,
-)
-from keras_sip.labels import (
-    label_with_solver,
-)
-from keras_sip.layers import (
-    PhysicsLayer,
-    Project,
-    SIPPhysicsLayer,
-)
-from keras_sip.losses import (
-    HalfSumOfSquares,
-    Objective,
-)
-from keras_sip.models import (
-    SIPModel,
-)
 from keras_sip.networks import (
     FNO,
     MLP,
@@ -55,7 +36,11 @@ from keras_sip.optimizers import (
     HessianFree,
     Muon,
 )
-from keras_sip.pretrained import (
+from keras_sip.serving.export import (
+    export_onnx,
+    export_saved_model,
+)
+from keras_sip.serving.pretrained import (
     load_pretrained,
 )
 from keras_sip.simulators import (
@@ -96,11 +81,26 @@ from keras_sip.solvers import (
     WienerInverse,
     auto_solver,
 )
-from keras_sip.training import (
+from keras_sip.training.labels import (
+    label_with_solver,
+)
+from keras_sip.training.layers import (
+    PhysicsLayer,
+    Project,
+    SIPPhysicsLayer,
+)
+from keras_sip.training.losses import (
+    HalfSumOfSquares,
+    Objective,
+)
+from keras_sip.training.methods import (
     SIP,
     Adjoint,
     Supervised,
     TrainingMethod,
+)
+from keras_sip.training.model import (
+    SIPModel,
 )
 
 __all__ = [

@@ -16,11 +16,11 @@ import sys
 import numpy as np
 
 from keras_sip import plotting
-from keras_sip.card import METRICS
 from keras_sip.data import checked_arrays
 from keras_sip.errors import check_positive_int, three_part
 from keras_sip.files import write_atomically
-from keras_sip.pretrained import find_pretrained, list_pretrained, load_pretrained, read_manifest
+from keras_sip.serving.card import METRICS
+from keras_sip.serving.pretrained import find_pretrained, list_pretrained, load_pretrained, read_manifest
 from keras_sip.simulators.base import join_observation, split_observation
 
 BATCH = 32

@@ -1,10 +1,10 @@
 """A tiny trained model in a folder like those that ship, for the tests of loading and of the command line."""
 
 import keras_sip
-from keras_sip import card
-from keras_sip.export import MANIFEST, manifest
 from keras_sip.files import new_folder, write_atomically, write_checksums
-from keras_sip.pretrained import MODEL
+from keras_sip.serving import card
+from keras_sip.serving.export import MANIFEST, manifest
+from keras_sip.serving.pretrained import MODEL
 
 SIMULATOR = keras_sip.Poisson((8, 8))
 

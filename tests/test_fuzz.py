@@ -14,8 +14,9 @@ import keras_sip
 import shipped
 from damage import DAMAGE, damaged
 from keras_sip import __main__ as command_line
-from keras_sip import checkpoints, pretrained
+from keras_sip import checkpoints
 from keras_sip.files import DamagedFileError, verify_checksums
+from keras_sip.serving import pretrained
 
 # Derandomised: the same cases on every machine. The folder is written anew in each case.
 fuzz = functools.partial(settings, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -2,9 +2,9 @@
 
 import pathlib
 
-from keras_sip import card
 from keras_sip.callbacks.follower import Follower
 from keras_sip.files import writing
+from keras_sip.serving import card
 
 _USE = """```python
 import keras

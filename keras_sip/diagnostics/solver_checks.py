@@ -3,10 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.checks import checked_solver
 from keras_sip.diagnostics import examples
 from keras_sip.diagnostics.report import Check, failed, note, passed
 from keras_sip.solvers.base import Status
+from keras_sip.training.checks import checked_solver
 
 # A law is followed, and a solver descends, where this share of the examples does; one may meet another branch.
 MOST = 0.9

@@ -3,8 +3,8 @@
 import keras
 
 from keras_sip.errors import check_choice, check_positive_int, three_part
+from keras_sip.networks.blocks import BilinearUpsampling2D, FusedBatchNormalization, PeriodicPadding2D
 from keras_sip.networks.initializers import FanInUniform
-from keras_sip.networks.layers import BilinearUpsampling2D, FusedBatchNormalization, PeriodicPadding2D
 
 PADDINGS = ("zero", "periodic")
 

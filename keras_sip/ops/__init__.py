@@ -13,13 +13,13 @@ from keras_sip.ops import (
     eigen,
     moments,
     orthogonal,
-    quadratic_model,
     random_boxes,
     random_fields,
     random_markers,
-    spectral,
+    spectral_transforms,
     staggered,
     stencils,
+    truncated_cg,
 )
 
 __all__ = [
@@ -31,11 +31,11 @@ __all__ = [
     "eigen",
     "moments",
     "orthogonal",
-    "quadratic_model",
+    "truncated_cg",
     "random_boxes",
     "random_fields",
     "random_markers",
-    "spectral",
+    "spectral_transforms",
     "staggered",
     "stencils",
 ]

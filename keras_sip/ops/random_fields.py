@@ -6,7 +6,7 @@ An example depends on the seed and on its place in the batch, not on the size of
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.ops import spectral
+from keras_sip.ops import spectral_transforms as transforms
 
 # Modes of smaller |kappa|^2 are dropped: waves longer than about three times `scale`.
 SMALLEST_SQUARED_WAVENUMBER = 0.1
@@ -34,7 +34,7 @@ def smooth_noise(shape, seed, *, spacing=1.0, scale=10.0, smoothness=1.0, dtype=
     Source: the noise of Holl, Koltun and Thuerey's experiments (Scale-invariant Learning by Physics Inversion, 2022).
     """
     resolution = tuple(shape[1:-1])
-    squared_wavenumbers = scale**2 * spectral.squared_frequencies(resolution, spacing)
+    squared_wavenumbers = scale**2 * transforms.squared_frequencies(resolution, spacing)
     kept = squared_wavenumbers > SMALLEST_SQUARED_WAVENUMBER
     if not kept.any():
         raise ValueError(
@@ -46,7 +46,7 @@ def smooth_noise(shape, seed, *, spacing=1.0, scale=10.0, smoothness=1.0, dtype=
     # The modes of the real part of IFFT(F) are (F_n + conj F_{-n}) / 2. For white noise g these are independent
     # Gaussians of one variance E|.|^2, complex for each pair n, -n and real where n = -n. So are, exactly and up to a
     # factor that the division removes, the modes of real white noise: two real FFTs and half the random numbers do.
-    field = spectral.periodic_filter(_white_noise(shape, seed, dtype), amplitudes / amplitudes.max())
+    field = transforms.periodic_filter(_white_noise(shape, seed, dtype), amplitudes / amplitudes.max())
     axes = list(range(1, len(shape)))
     field /= tf.math.reduce_std(field, axis=axes, keepdims=True)
     return field - tf.reduce_mean(field, axis=axes, keepdims=True)

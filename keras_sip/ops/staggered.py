@@ -7,7 +7,7 @@ lies at (i, j + 1/2) spacings, component 1 at (i + 1/2, j). A centred field lies
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.ops import spectral
+from keras_sip.ops import spectral_transforms as transforms
 
 AXES = (1, 2)
 
@@ -53,10 +53,10 @@ def make_divergence_free(staggered, spacing):
     Source: Harlow and Welch 1965; Chorin 1968.
     """
     source = divergence(staggered, spacing)
-    eigenvalues = spectral.laplacian_eigenvalues(staggered.shape[1:3], spacing, "periodic", "float64")
+    eigenvalues = transforms.laplacian_eigenvalues(staggered.shape[1:3], spacing, "periodic", "float64")
     # The mean of a divergence is 0; that of the pressure is free.
     eigenvalues[0, 0] = np.inf
-    pressure = spectral.periodic_filter(source, 1.0 / eigenvalues)
+    pressure = transforms.periodic_filter(source, 1.0 / eigenvalues)
     return staggered - pressure_gradient(pressure, spacing)
 
 
@@ -70,8 +70,8 @@ def diffuse(field, amount, spacing):
 
     It commutes with `make_divergence_free`.
     """
-    eigenvalues = spectral.laplacian_eigenvalues(field.shape[1:3], spacing, "periodic", "float64")
-    return spectral.periodic_filter(field, np.exp(amount * eigenvalues))
+    eigenvalues = transforms.laplacian_eigenvalues(field.shape[1:3], spacing, "periodic", "float64")
+    return transforms.periodic_filter(field, np.exp(amount * eigenvalues))
 
 
 def below(field, axis):

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_sip.errors import check_number, check_positive_int
-from keras_sip.ops.quadratic_model import minimize_quadratic
+from keras_sip.ops.truncated_cg import minimize_quadratic
 from keras_sip.optimizers.second_order import SecondOrderOptimizer
 
 # Levenberg's heuristic, Martens 2010, Section 4.1.

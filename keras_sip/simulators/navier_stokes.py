@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sip.errors import check_choice, check_number, check_positive_int, three_part
-from keras_sip.ops import advection, moments, random_fields, random_markers, spectral, staggered
+from keras_sip.ops import advection, moments, random_fields, random_markers, staggered
+from keras_sip.ops import spectral_transforms as transforms
 from keras_sip.simulators.base import Simulator, check_resolution, split_observation
 from keras_sip.simulators.reverse_form import ReverseForm
 from keras_sip.simulators.swirl import SwirlFamily
@@ -149,7 +150,7 @@ class NavierStokes(Simulator):
 
         Modes that stand for a conjugate too have the factor sqrt(2), so that the sum of squares runs over all.
         """
-        modes = spectral.fourier_modes(y - y_target)[:, 0]
+        modes = transforms.fourier_modes(y - y_target)[:, 0]
         parts = tf.stack([tf.math.real(modes), tf.math.imag(modes)], axis=-1)
         return parts * tf.constant(self._weights * np.sqrt(self._multiplicity), parts.dtype)[..., None]
 
@@ -176,7 +177,7 @@ class NavierStokes(Simulator):
     def _mode_weights(self):
         """(w_n, how many modes of the whole spectrum each stands for), `[H, W // 2 + 1]`."""
         height, width = self.resolution
-        squares = spectral.squared_frequencies(self.resolution, [1 / height, 1 / width])
+        squares = transforms.squared_frequencies(self.resolution, [1 / height, 1 / width])
         weights = np.exp(-0.5 * FALLOFF**2 * squares)
         weights[0, 0] = 0.0
         multiplicity = np.full(weights.shape, 2.0)

@@ -5,7 +5,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sip.errors import check_choice, check_positive_int
-from keras_sip.ops import random_fields, spectral, stencils
+from keras_sip.ops import random_fields, stencils
+from keras_sip.ops import spectral_transforms as transforms
 from keras_sip.simulators.spectral import SpectralSimulator
 
 BASIS_OF_BOUNDARY = {"dirichlet": "sine", "periodic": "fourier"}
@@ -45,7 +46,7 @@ class Poisson(SpectralSimulator):
 
     def transfer_function(self, frequencies):
         # Those of the five-point Laplacian, not -(2 pi q)^2: `inverse` is that Laplacian.
-        eigenvalues = spectral.laplacian_eigenvalues(self.resolution, self.spacing, self.boundary, dtype="float64")
+        eigenvalues = transforms.laplacian_eigenvalues(self.resolution, self.spacing, self.boundary, dtype="float64")
         null = eigenvalues == 0
         return np.where(null, 0.0, 1.0 / np.where(null, 1.0, eigenvalues))
 

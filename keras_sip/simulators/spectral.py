@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sip.errors import check_choice, check_number, check_positive_int, three_part
-from keras_sip.ops import spectral
+from keras_sip.ops import spectral_transforms as transforms
 from keras_sip.simulators.base import Simulator, check_resolution
 
 TRANSFORMS = {
-    "sine": (spectral.sine_transform, spectral.sine_transform),
-    "cosine": (spectral.cosine_transform, spectral.inverse_cosine_transform),
+    "sine": (transforms.sine_transform, transforms.sine_transform),
+    "cosine": (transforms.cosine_transform, transforms.inverse_cosine_transform),
 }
 
 
@@ -78,7 +78,7 @@ class SpectralSimulator(Simulator):
 
     def __init__(self, resolution, *, basis="fourier", spacing=1.0, channels=1, dtype="float32"):
         self.resolution = check_resolution(resolution)
-        self.basis = check_choice("basis", basis, spectral.BASES)
+        self.basis = check_choice("basis", basis, transforms.BASES)
         self.spacing = check_number("spacing", spacing, exclusive=True)
         self.dtype = check_choice("dtype", dtype, ("float32", "float64"))
         self.x_shape = self.y_shape = (*self.resolution, check_positive_int("channels", channels))
@@ -88,7 +88,7 @@ class SpectralSimulator(Simulator):
 
         Args:
             frequencies: q along each axis in cycles per length, arrays that broadcast to `[*modes]`; their modes are
-                those of `ops.spectral.mode_frequencies`.
+                those of `ops.spectral_transforms.mode_frequencies`.
         """
         raise NotImplementedError(
             three_part(
@@ -103,8 +103,8 @@ class SpectralSimulator(Simulator):
         transfer = self._checked_transfer()
         axes = range(1, 1 + len(self.resolution))
         if self.basis == "fourier":
-            to_modes, channel_axis, mode_size = spectral.fourier_modes, 0, float(np.sqrt(np.prod(self.resolution)))
-            from_modes = functools.partial(spectral.field_from_modes, resolution=self.resolution)
+            to_modes, channel_axis, mode_size = transforms.fourier_modes, 0, float(np.sqrt(np.prod(self.resolution)))
+            from_modes = functools.partial(transforms.field_from_modes, resolution=self.resolution)
         else:
             channel_axis, mode_size = len(self.resolution), 1.0
             there, back = TRANSFORMS[self.basis]
@@ -117,7 +117,7 @@ class SpectralSimulator(Simulator):
         return form.from_modes(modes * tf.constant(form.transfer, modes.dtype))
 
     def _checked_transfer(self):
-        frequencies = spectral.mode_frequencies(self.resolution, self.spacing, self.basis)
+        frequencies = transforms.mode_frequencies(self.resolution, self.spacing, self.basis)
         shape = np.broadcast_shapes(*(q.shape for q in frequencies))
         transfer = np.asarray(self.transfer_function(frequencies))
         fits = transfer.shape == shape and np.all(np.isfinite(transfer))

@@ -15,6 +15,11 @@ from keras_sip.solvers.base import (
 from keras_sip.solvers.chain import (
     Chain,
 )
+from keras_sip.solvers.compositions import (
+    Fallback,
+    LimitedStep,
+    LineSearch,
+)
 from keras_sip.solvers.damped_spectral_inverse import (
     DampedSpectralInverse,
 )
@@ -51,11 +56,6 @@ from keras_sip.solvers.spectral_inverse import (
 )
 from keras_sip.solvers.wiener_inverse import (
     WienerInverse,
-)
-from keras_sip.solvers.wrappers import (
-    Fallback,
-    LimitedStep,
-    LineSearch,
 )
 
 __all__ = [

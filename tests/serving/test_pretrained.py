@@ -14,7 +14,7 @@ import keras_sip
 import shipped
 from keras_sip.__main__ import main
 from keras_sip.files import DamagedFileError, write_checksums
-from keras_sip.pretrained import list_pretrained
+from keras_sip.serving.pretrained import list_pretrained
 
 ROOT = pathlib.Path(keras_sip.__file__).parents[1]
 

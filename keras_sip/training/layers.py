@@ -3,10 +3,10 @@
 import keras
 import tensorflow as tf
 
-from keras_sip.checks import checked_solver
 from keras_sip.errors import check_choice, check_number, three_part
 from keras_sip.ops import batched
 from keras_sip.simulators.base import check_simulator_interface
+from keras_sip.training.checks import checked_solver
 
 PRECISIONS = ("float16", "float32", "float64")
 

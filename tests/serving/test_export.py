@@ -180,7 +180,7 @@ def test_an_export_that_fails_leaves_nothing(tmp_path, monkeypatch):
         # The graph has been written by then.
         raise RuntimeError("the disk is on fire")
 
-    monkeypatch.setattr("keras_sip.export.manifest", broken)
+    monkeypatch.setattr("keras_sip.serving.export.manifest", broken)
     with pytest.raises(RuntimeError, match="on fire"):
         poisson_model().export(tmp_path / "model")
     assert not list(tmp_path.iterdir())
@@ -210,6 +210,6 @@ def test_onnx_runtime_answers_as_the_model_does(make, tmp_path):
 
 
 def test_without_the_packages_onnx_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr("keras_sip.export.ONNX_PACKAGES", ("no_such_package",))
+    monkeypatch.setattr("keras_sip.serving.export.ONNX_PACKAGES", ("no_such_package",))
     with pytest.raises(ImportError, match=r"pip install keras_sip\[onnx\]"):
         poisson_model().export(tmp_path / "model.onnx", format="onnx")

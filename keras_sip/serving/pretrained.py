@@ -8,13 +8,15 @@ import keras
 
 from keras_sip._version import __version__
 from keras_sip.errors import three_part
-from keras_sip.export import MANIFEST
 from keras_sip.files import CHECKSUMS, DamagedFileError, verify_checksums
+from keras_sip.serving.export import MANIFEST
 
 MODEL = "model.keras"
 SAVED_MODEL = "saved_model"
 # In an installed package beside this file, in a checkout at its root.
-PLACES = (pathlib.Path(__file__).parent / "saved_models", pathlib.Path(__file__).parents[1] / "saved_models")
+PACKAGE = pathlib.Path(__file__).parents[1]
+# Inside an installed package, or beside it in a checkout.
+PLACES = (PACKAGE / "saved_models", PACKAGE.parent / "saved_models")
 
 
 def load_pretrained(name, folder=None):

@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     weight: tf.Tensor
 
 
-class Report(NamedTuple):
+class StepReport(NamedTuple):
     """What a method saw, per example, for the metrics.
 
     Attributes:
@@ -49,11 +49,11 @@ class Report(NamedTuple):
 class TrainingMethod:
     """How a batch becomes an update of the network's weights.
 
-    **Must override** `desired_update(model, batch, z) -> Report`: the change U of the prediction z that is asked for,
-    for each example. The network then takes a step on 1/2 |z - (z0 + U)|^2, z0 + U a constant (Section 3.2).
+    **Must override** `desired_update(model, batch, z) -> StepReport`: the change U of the prediction z that is asked
+    for, for each example. The network then takes a step on 1/2 |z - (z0 + U)|^2, z0 + U a constant (Section 3.2).
 
     **May override** `direction(update)`, where the network is to descend another norm of z - (z0 + U);
-    `train_step(model, batch) -> Report`, where one step on such a loss is not what is wanted;
+    `train_step(model, batch) -> StepReport`, where one step on such a loss is not what is wanted;
     `check(model)`, which refuses a model that lacks what the method needs; `needs_labels`; `optimizer_steps`, the
     number of optimizer steps in one training step; `residual` and `objective`, where second-order optimizers are to
     see more than that loss.
@@ -72,7 +72,7 @@ class TrainingMethod:
             three_part(
                 f"`{type(self).__name__}` to define `desired_update(self, model, batch, z)` or `train_step`",
                 "a training method with neither",
-                "Return a Report with the update that the prediction z should make.",
+                "Return a StepReport with the update that the prediction z should make.",
             )
         )
 
@@ -177,7 +177,7 @@ class SIP(TrainingMethod):
             _, downhill, _ = adjoint(model, batch, z)
             ratio = tf.math.divide_no_nan(batched.total_rms(update), batched.total_rms(downhill))
             update += self.adjoint_mix * ratio * downhill
-        return Report(z, y, update, result.failed, result.num_steps)
+        return StepReport(z, y, update, result.failed, result.num_steps)
 
     def direction(self, update):
         return tf.sign(update) if self.proxy == "l1" else update
@@ -230,7 +230,7 @@ class Adjoint(TrainingMethod):
 
     def desired_update(self, model, batch, z):
         y, update, finite = adjoint(model, batch, z)
-        return Report(z, y, update, ~finite)
+        return StepReport(z, y, update, ~finite)
 
     def residual(self, model, batch, report):
         def residual(z):
@@ -259,7 +259,7 @@ class Supervised(TrainingMethod):
         update = batch.z_true - z
         finite = batched.all_finite(update)
         update = batched.where_example(finite, update, tf.zeros_like(update))
-        return Report(z, model.simulate_scaled(z, batch.context), update, ~finite)
+        return StepReport(z, model.simulate_scaled(z, batch.context), update, ~finite)
 
 
 def adjoint(model, batch, z):

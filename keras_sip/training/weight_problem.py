@@ -11,7 +11,7 @@ from keras_sip.ops import batched, derivatives
 from keras_sip.optimizers.second_order import SecondOrderOptimizer
 
 
-class QuadraticModel(NamedTuple):
+class GaussNewtonModel(NamedTuple):
     """L around the present weights, in units of its value there: L(w + p) / L(w) - 1 ~ g . p + 1/2 p . G p.
 
     Attributes:
@@ -81,7 +81,7 @@ class WeightProblem:
         return gradient, self._of_gradient.gradient(gradient, self.weights, output_gradients=v)
 
     def gauss_newton(self):
-        """The `QuadraticModel` of L; only where L_i = 1/2 sum r^2."""
+        """The `GaussNewtonModel` of L; only where L_i = 1/2 sum r^2."""
         start = tf.stop_gradient(self._weighted_residual(self.weights))
         norm = batched.norm(start[None])[0]
         unit = tf.where(norm > 0, norm / 2**0.5, tf.ones_like(norm))
@@ -95,7 +95,7 @@ class WeightProblem:
             return tf.cast(0.5 * tf.reduce_sum(change * (2 * start / unit + change)), step.dtype)
 
         value, product, transposed = derivatives.linearize(residual, self.weights)
-        return QuadraticModel(transposed(value), lambda v: transposed(product(v)), loss_change)
+        return GaussNewtonModel(transposed(value), lambda v: transposed(product(v)), loss_change)
 
     def join(self, tensors):
         """One vector `[n]` of a tensor for each variable."""
@@ -134,7 +134,7 @@ class WeightProblem:
 
 
 def training_step(model, method, optimizer):
-    """`(model, batch) -> Report`: how the method and the optimizer change the weights.
+    """`(model, batch) -> StepReport`: how the method and the optimizer change the weights.
 
     Raises:
         ValueError: They do not go together.

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sip import card
 from keras_sip._version import __version__
 from keras_sip.data import without_bad_examples
 from keras_sip.errors import check_choice, three_part
 from keras_sip.files import new_folder, write_atomically, write_checksums, writing
 from keras_sip.ops import batched
+from keras_sip.serving import card
 from keras_sip.simulators.base import join_observation, split_observation
 
 FORMATS = ("tf_saved_model", "onnx")
@@ -57,7 +57,7 @@ def export_saved_model(model, path, *, jit_compile=False, title=None, facts=None
             are read.
         path: A folder that does not exist yet.
         jit_compile: Compile the signatures with XLA when they are called, once for each batch size.
-        title, facts, measured: For the card, as in `keras_sip.card.model_card`.
+        title, facts, measured: For the card, as in `keras_sip.serving.card.model_card`.
 
     Raises:
         FileExistsError: The folder exists.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_sip.networks.layers import BilinearUpsampling2D, FusedBatchNormalization, PeriodicPadding2D
+from keras_sip.networks.blocks import BilinearUpsampling2D, FusedBatchNormalization, PeriodicPadding2D
 
 
 def _random(*shape, seed=0, dtype="float32"):

@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.checks import checked_solver
 from keras_sip.errors import check_positive_int
 from keras_sip.simulators.base import check_simulator_interface, split_observation
+from keras_sip.training.checks import checked_solver
 
 
 def label_with_solver(simulator, solver, observation, x0=None, *, batch_size=256):

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 import keras_sip
 import problems
-from keras_sip import training
-from keras_sip.networks.layers import FusedBatchNormalization
-from keras_sip.second_order import WeightProblem
+from keras_sip.networks.blocks import FusedBatchNormalization
+from keras_sip.training import methods
+from keras_sip.training.weight_problem import WeightProblem
 from numerics import relative_error
 
 POISSON = keras_sip.Poisson((8, 8))
@@ -25,7 +25,7 @@ def unet_model(optimizer, method="adjoint", solver=None, simulator=POISSON, **op
 
 def batch_of(model, size=6, weight=1.0):
     y, x = keras_sip.evaluation_set(model.simulator, size, 1)
-    return training.Batch(y, y, None, x, tf.fill([size], weight / size))
+    return methods.Batch(y, y, None, x, tf.fill([size], weight / size))
 
 
 def problem_of(model):
@@ -172,11 +172,11 @@ def test_weight_penalties_enter_the_hessian_and_are_refused_where_they_are_no_re
 @pytest.mark.parametrize("optimizer", [keras_sip.AdaHessian, keras_sip.HessianFree])
 def test_several_updates_for_one_solve_are_refused_in_three_parts(optimizer):
     with pytest.raises(ValueError, match="2 optimizer steps") as error:
-        unet_model(optimizer(), training.SIP(updates_per_solve=2), keras_sip.AnalyticInverse())
+        unet_model(optimizer(), methods.SIP(updates_per_solve=2), keras_sip.AnalyticInverse())
     assert str(error.value).startswith("Expected a model that ") and str(error.value).count("\n") >= 2
 
 
-class SignProxy(training.Supervised):
+class SignProxy(methods.Supervised):
     """A method whose network descends the sum of magnitudes."""
 
     proxy = "l1"

@@ -6,11 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sip import second_order, training
-from keras_sip.checks import RaiseOnFailure, check_distribution, check_network, checked_solver
 from keras_sip.data import from_arrays, without_bad_examples
 from keras_sip.errors import check_choice, check_positive_int, three_part
-from keras_sip.metrics import SIPMetrics
 from keras_sip.ops import batched
 from keras_sip.simulators.base import (
     SCALE_SAMPLES,
@@ -20,6 +17,9 @@ from keras_sip.simulators.base import (
     split_observation,
 )
 from keras_sip.simulators.nondimensional import Nondimensional
+from keras_sip.training import methods, weight_problem
+from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_network, checked_solver
+from keras_sip.training.metrics import SIPMetrics
 
 REDUCTIONS = ("sum", "mean")
 # An extra simulation every so many steps is below 1 % of a step's cost.
@@ -38,7 +38,7 @@ class SIPModel(keras.Model):
 
     A non-finite observation is replaced by zeros before the network, has weight 0 and is counted in `bad_input`.
 
-    Metrics: see `keras_sip.metrics.MEASURED`. `evaluate` does not run the solver unless
+    Metrics: see `keras_sip.training.metrics.MEASURED`. `evaluate` does not run the solver unless
         `compile(evaluate_solver=True)`.
 
     Args:
@@ -71,7 +71,7 @@ class SIPModel(keras.Model):
         super().__init__(name=name, **{"dtype": network.dtype_policy, "autocast": False, **kwargs})
         self.network = network
         self.simulator = simulator
-        self.method = training.get(method)
+        self.method = methods.get(method)
         self.batch_reduction = check_choice("batch_reduction", batch_reduction, REDUCTIONS)
         self._physics = Nondimensional(simulator, x_scale)
         self.solver = None if solver is None else checked_solver(solver, self._physics)
@@ -119,7 +119,7 @@ class SIPModel(keras.Model):
         self._jit_compile_asked = jit_compile
         if jit_compile == "auto" and not run_eagerly:
             jit_compile = self._whole_step_under_xla()
-        self._take_step = second_order.training_step(self, self.method, optimizer)
+        self._take_step = weight_problem.training_step(self, self.method, optimizer)
         super().compile(
             optimizer=optimizer,
             run_eagerly=run_eagerly,
@@ -198,7 +198,7 @@ class SIPModel(keras.Model):
             **options: Those of `keras_sip.export_saved_model`: jit_compile, title, facts, measured.
         """
         # Imported here: `export` is built on the models.
-        from keras_sip.export import export
+        from keras_sip.serving.export import export
 
         export(self, path, format=format, **options)
 
@@ -393,7 +393,7 @@ class SIPModel(keras.Model):
         if self.batch_reduction == "mean":
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
             weight /= tf.cast(tf.shape(weight)[0] * replicas, weight.dtype)
-        return training.Batch(observation, y, context, z_true, weight), sample_weight, {"bad_input": ~good}
+        return methods.Batch(observation, y, context, z_true, weight), sample_weight, {"bad_input": ~good}
 
     def _values(self, batch, z, y):
         """loss and, with labels, x_error, per example."""

@@ -1,0 +1,1 @@
+"""What leaves the training: exported and shipped models, and their cards."""
