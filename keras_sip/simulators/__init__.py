@@ -27,21 +27,27 @@ from keras_sip.simulators.poisson import (
 from keras_sip.simulators.quartic_bowl import (
     QuarticBowl,
 )
+from keras_sip.simulators.reverse_form import (
+    ReverseForm,
+)
 from keras_sip.simulators.rotated_sine import (
     RotatedSine,
 )
 from keras_sip.simulators.spectral import (
+    DiagonalForm,
     SpectralSimulator,
 )
 
 __all__ = [
     "Degraded",
+    "DiagonalForm",
     "Exponential",
     "Heat",
     "NavierStokes",
     "Nondimensional",
     "Poisson",
     "QuarticBowl",
+    "ReverseForm",
     "RotatedSine",
     "Simulator",
     "SpectralSimulator",

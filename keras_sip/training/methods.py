@@ -126,7 +126,8 @@ class SIP(TrainingMethod):
 
     Args:
         step_size: Factor on U.
-        solver_steps, solver_tolerance: The solver's `max_steps` and `tolerance` in training; None leaves its own.
+        solver_steps, solver_tolerance: The solver's `max_steps` and `residual_tolerance` in training; None leaves its
+            own.
         updates_per_solve: Network updates towards one x_tilde = x0 + U before the solver is asked again (Theorem 3).
         sufficient_decrease: tau of Eq. 11, or None. With it, an example takes part in further updates of one solve only
             until its objective has fallen by tau/2 of L(x0), the stopping rule of Theorem 3 where L(x*) = 0.
@@ -186,7 +187,7 @@ class SIP(TrainingMethod):
         """The model's solver with the options that this method sets."""
         given = {
             "max_steps": self.solver_steps,
-            "tolerance": self.solver_tolerance,
+            "residual_tolerance": self.solver_tolerance,
             "curvature_power": self.curvature_power,
         }
         options = {name: value for name, value in given.items() if value is not None}

@@ -177,7 +177,7 @@ class SIPModel(keras.Model):
         Where the problem is ill-posed, a lower objective in y can come with a larger error in x.
 
         Returns:
-            A `SolverResult` in physical units, with y and objective.
+            A `SolverResult` in physical units, with y, objective and optimality.
         """
         if self.solver is None:
             raise ValueError(
@@ -339,16 +339,15 @@ class SIPModel(keras.Model):
 
     def _refining_function(self, max_steps):
         """The network and the solver after it, as a graph: thousands of small operations, slow one by one."""
-        solver = self.solver.refining(max_steps)
 
         def solve(z, y_target, context):
-            return solver.solve(self._physics, z, y_target, context, evaluate_result=True)
+            return self.solver.refine(self._physics, z, y_target, context, steps=max_steps)
 
         @tf.function(reduce_retracing=True)
         def refine(observation):
             y_target, context = split_observation(observation)
             z, _ = self.predict_scaled(observation, training=False)
-            return self._compiled(solve, solver)(z, y_target, context)
+            return self._compiled(solve, self.solver)(z, y_target, context)
 
         return refine
 
