@@ -155,7 +155,7 @@ class Fit:
         return self._compiled[name]
 
     def _scipy(self, method, x0):
-        """(x, whether it says converged, evaluations); (x0, False, 0) where the start overflows, which SciPy refuses."""
+        """(x, whether it says converged, evaluations); (x0, False, 0) where the start overflows: SciPy refuses it."""
         tolerance = TOLERANCES["float64"]
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
