@@ -44,17 +44,23 @@ from keras_sip.serving.pretrained import (
     load_pretrained,
 )
 from keras_sip.simulators import (
+    Ability,
     Degraded,
+    DiagonalForm,
     Exponential,
     Heat,
     NavierStokes,
     Nondimensional,
     Poisson,
     QuarticBowl,
+    ReverseForm,
     RotatedSine,
     Simulator,
+    SimulatorWrapper,
     SpectralSimulator,
     from_function,
+    join_observation,
+    split_observation,
 )
 from keras_sip.solvers import (
     LBFGS,
@@ -104,12 +110,14 @@ from keras_sip.training.model import (
 )
 
 __all__ = [
+    "Ability",
     "AdaHessian",
     "Adjoint",
     "AnalyticInverse",
     "Chain",
     "DampedSpectralInverse",
     "Degraded",
+    "DiagonalForm",
     "DirectInverse",
     "Exponential",
     "FNO",
@@ -135,6 +143,7 @@ __all__ = [
     "Poisson",
     "Project",
     "QuarticBowl",
+    "ReverseForm",
     "ReverseSimulation",
     "RotatedSine",
     "SIP",
@@ -143,6 +152,7 @@ __all__ = [
     "SaddleFreeNewton",
     "SignStep",
     "Simulator",
+    "SimulatorWrapper",
     "SolverError",
     "SolverResult",
     "SpectralInverse",
@@ -164,6 +174,8 @@ __all__ = [
     "export_saved_model",
     "from_arrays",
     "from_function",
+    "join_observation",
     "label_with_solver",
     "load_pretrained",
+    "split_observation",
 ]

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_sip.errors import check_positive_int, three_part
+from keras_sip.errors import check_input_shape, check_positive_int
 from keras_sip.networks.initializers import FanInUniform
 from keras_sip.networks.spectral_layers import AppendCoordinates, SpectralConvolution, check_modes
 
@@ -42,7 +42,7 @@ def FNO(input_shape, output_channels, *, modes=12, width=32, layers=4, padding=9
     Returns:
         A functional `keras.Model`.
     """
-    input_shape = _check_input_shape(input_shape)
+    input_shape = check_input_shape(input_shape, dimensions=(2, 1))
     output_channels = check_positive_int("output_channels", output_channels)
     width = check_positive_int("width", width)
     layers = check_positive_int("layers", layers)
@@ -72,15 +72,3 @@ def FNO(input_shape, output_channels, *, modes=12, width=32, layers=4, padding=9
         x = crop(cells, name="crop")(x)
     x = dense(PROJECTION, x, "project", activation="gelu")
     return keras.Model(inputs, dense(output_channels, x, "head", dtype=full_precision), name=name)
-
-
-def _check_input_shape(input_shape):
-    if not isinstance(input_shape, (tuple, list)) or len(input_shape) not in (2, 3):
-        raise ValueError(
-            three_part(
-                "`input_shape` to be (H, W, C) or (N, C): the cells along each axis and the channels",
-                f"input_shape={input_shape!r} ({type(input_shape).__name__})",
-                "Give for example input_shape=(64, 64, 1).",
-            )
-        )
-    return tuple(check_positive_int(f"input_shape[{i}]", size) for i, size in enumerate(input_shape))

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_sip.errors import three_part
+from keras_sip.errors import must_define, three_part
 
 UNSUPPORTED = ("clipnorm", "clipvalue", "global_clipnorm", "gradient_accumulation_steps")
 
@@ -34,12 +34,11 @@ class SecondOrderOptimizer(keras.optimizers.Optimizer):
 
     def take_step(self, problem):
         """Change the variables of the problem."""
-        raise NotImplementedError(
-            three_part(
-                f"`{type(self).__name__}` to define `take_step(self, problem)`",
-                "a second-order optimizer without it",
-                "Ask the problem for its derivatives there, and end with self.change(gradients, variables).",
-            )
+        raise must_define(
+            self,
+            "take_step(self, problem)",
+            "a second-order optimizer without it",
+            "Ask the problem for its derivatives there, and end with self.change(gradients, variables).",
         )
 
     def change(self, gradients, variables):
