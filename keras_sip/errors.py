@@ -1,14 +1,17 @@
 """The one form of every error message: what was expected, what was received, what to do."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
 
-def three_part(expected, received, remedy):
+def three_part(expected: str, received: str, remedy: str) -> str:
     """The text of an error: what was expected, what was received, and what to do about it."""
     return f"Expected {expected}.\nReceived {received}.\n{remedy}"
 
 
-def check_positive_int(name, value, *, minimum=1):
+def check_positive_int(name: str, value: Any, *, minimum: int = 1) -> int:
     """`value` as an int of at least `minimum`; `ValueError` otherwise."""
     is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not is_integer or value < minimum:
@@ -22,7 +25,9 @@ def check_positive_int(name, value, *, minimum=1):
     return int(value)
 
 
-def check_number(name, value, *, minimum=0.0, exclusive=False, maximum=None):
+def check_number(
+    name: str, value: Any, *, minimum: float = 0.0, exclusive: bool = False, maximum: float | None = None
+) -> float:
     """`value` as a finite float in the stated range; `ValueError` otherwise."""
     bound = f"{'above' if exclusive else 'at least'} {minimum:g}" + (f" and at most {maximum:g}" if maximum else "")
     try:
@@ -42,7 +47,7 @@ def check_number(name, value, *, minimum=0.0, exclusive=False, maximum=None):
     return number
 
 
-def check_choice(name, value, allowed):
+def check_choice(name: str, value: Any, allowed: Iterable[str]) -> str:
     """`value` if it is one of `allowed`; otherwise a `ValueError` that lists them."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(
