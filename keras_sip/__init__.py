@@ -44,6 +44,7 @@ from keras_sip.serving.pretrained import (
     load_pretrained,
 )
 from keras_sip.simulators import (
+    Ability,
     Degraded,
     DiagonalForm,
     Exponential,
@@ -55,8 +56,11 @@ from keras_sip.simulators import (
     ReverseForm,
     RotatedSine,
     Simulator,
+    SimulatorWrapper,
     SpectralSimulator,
     from_function,
+    join_observation,
+    split_observation,
 )
 from keras_sip.solvers import (
     LBFGS,
@@ -108,6 +112,7 @@ from keras_sip.training.model import (
 )
 
 __all__ = [
+    "Ability",
     "AdaHessian",
     "Adjoint",
     "AnalyticInverse",
@@ -150,6 +155,7 @@ __all__ = [
     "SaddleFreeNewton",
     "SignStep",
     "Simulator",
+    "SimulatorWrapper",
     "SolverError",
     "SolverResult",
     "SpectralInverse",
@@ -172,6 +178,8 @@ __all__ = [
     "export_saved_model",
     "from_arrays",
     "from_function",
+    "join_observation",
     "label_with_solver",
     "load_pretrained",
+    "split_observation",
 ]

@@ -239,11 +239,10 @@ def _checked(value, spec):
 
 
 def _context_spec(simulator):
-    """Specs of the context's entries with a free batch size, read off one sample; {} without context."""
-    context = simulator.sample(1, (0, 0)).get("context") if simulator.has("sample") else None
+    """Specs of the context's entries with a free batch size; {} without context."""
     return {
-        name: tf.TensorSpec((None, *value.shape[1:]), value.dtype, name=f"context_{name}")
-        for name, value in (context or {}).items()
+        name: tf.TensorSpec(spec.shape, spec.dtype, name=f"context_{name}")
+        for name, spec in (simulator.context_spec() or {}).items()
     }
 
 

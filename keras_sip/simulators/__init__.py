@@ -1,7 +1,12 @@
 """Physical systems, one a file."""
 
+from keras_sip.simulators.abilities import (
+    Ability,
+)
 from keras_sip.simulators.base import (
     Simulator,
+    join_observation,
+    split_observation,
 )
 from keras_sip.simulators.degraded import (
     Degraded,
@@ -37,8 +42,12 @@ from keras_sip.simulators.spectral import (
     DiagonalForm,
     SpectralSimulator,
 )
+from keras_sip.simulators.wrapper import (
+    SimulatorWrapper,
+)
 
 __all__ = [
+    "Ability",
     "Degraded",
     "DiagonalForm",
     "Exponential",
@@ -50,6 +59,9 @@ __all__ = [
     "ReverseForm",
     "RotatedSine",
     "Simulator",
+    "SimulatorWrapper",
     "SpectralSimulator",
     "from_function",
+    "join_observation",
+    "split_observation",
 ]

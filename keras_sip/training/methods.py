@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_sip.errors import check_choice, check_number, check_positive_int, three_part
+from keras_sip.errors import check_choice, check_number, check_positive_int, must_define, three_part
 from keras_sip.ops import batched
 from keras_sip.solvers.problem import half_square
 
@@ -68,12 +68,11 @@ class TrainingMethod:
         """Refuse a model that lacks what the method needs."""
 
     def desired_update(self, model, batch, z):
-        raise NotImplementedError(
-            three_part(
-                f"`{type(self).__name__}` to define `desired_update(self, model, batch, z)` or `train_step`",
-                "a training method with neither",
-                "Return a StepReport with the update that the prediction z should make.",
-            )
+        raise must_define(
+            self,
+            "desired_update(self, model, batch, z)` or `train_step",
+            "a training method with neither",
+            "Return a StepReport with the update that the prediction z should make.",
         )
 
     def train_step(self, model, batch):

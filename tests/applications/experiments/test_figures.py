@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-import report
+from experiments import figures
 from keras_sip import plotting
 
 
 def test_curves_show_means_and_bands_over_seeds(finished):
     labels = {"sip": "SIP", "adam": "Adam"}
-    figure = report.learning_curves(finished.metrics, labels, report.colours(labels), "Tiny")
+    figure = figures.learning_curves(finished.metrics, labels, figures.colours(labels), "Tiny")
     by_step = figure.axes[0]
     line = next(line for line in by_step.get_lines() if line.get_label() == "SIP")
     curves = [finished.metrics.curve("sip", seed, "x_error") for seed in (0, 1)]
@@ -22,16 +22,16 @@ def test_curves_show_means_and_bands_over_seeds(finished):
 
 
 def test_a_method_keeps_its_colour_whichever_others_are_drawn(finished):
-    colours = report.colours(["sip", "adam", "sgd"])
+    colours = figures.colours(["sip", "adam", "sgd"])
     assert len(set(colours.values())) == 3
-    figure = report.learning_curves(finished.metrics, {"adam": "Adam"}, colours, "Tiny")
+    figure = figures.learning_curves(finished.metrics, {"adam": "Adam"}, colours, "Tiny")
     assert figure.axes[0].get_lines()[0].get_color() == colours["adam"]
 
 
 def test_reconstructions_share_scales_and_put_the_x_axis_across():
     generator = np.random.default_rng(0)
     y_target, x_true, x = generator.standard_normal((3, 2, 8, 6, 1))
-    figure = report.reconstructions(y_target, x_true, {"SIP": x, "Adam": 2 * x})
+    figure = figures.reconstructions(y_target, x_true, {"SIP": x, "Adam": 2 * x})
     images = [axes.get_images()[0] for axes in figure.axes[:12]]
     np.testing.assert_array_equal(images[0].get_array(), y_target[0, ..., 0].T)
     np.testing.assert_allclose(images[4].get_array(), (x - x_true)[0, ..., 0].T)
@@ -44,4 +44,4 @@ def test_reconstructions_share_scales_and_put_the_x_axis_across():
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(plotting, "available", lambda: False)
     with pytest.raises(ImportError, match=r"pip install keras_sip\[plots\]"):
-        report.reconstructions(np.zeros((1, 4, 4, 1)), np.zeros((1, 4, 4, 1)), {})
+        figures.reconstructions(np.zeros((1, 4, 4, 1)), np.zeros((1, 4, 4, 1)), {})

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 import keras_sip
-import report
-from _comparison import OverSeeds
+from experiments import figures
+from experiments.comparison import OverSeeds
 from keras_sip.simulators.base import join_observation, split_observation
 
 # {degradation: levels of the sweep}; 0 is the observation as it is.
@@ -63,11 +63,11 @@ def write_robustness(experiment, options, folder, simulator, evaluation):
     folder.write_text("robustness.json", json.dumps(errors, indent=1) + "\n")
     folder.write_text("robustness.csv", as_csv(errors))
     print(f"\n{text}")
-    if report.available():
+    if figures.available():
         with folder.recording_failure("robustness figure"):
-            colours = report.colours(experiment.variants)
-            report.save(
-                report.robustness_curves(errors, labels, colours, experiment.heading(options)),
+            colours = figures.colours(experiment.variants)
+            figures.save(
+                figures.robustness_curves(errors, labels, colours, experiment.heading(options)),
                 folder.path / "robustness.png",
             )
 

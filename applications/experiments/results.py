@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 import keras_sip
-import report
-from _options import degraded
-from _table import comparison_table
+from experiments import figures
+from experiments.options import degraded
+from experiments.table import comparison_table
 from keras_sip.simulators.base import split_observation
 
 EXAMPLES_DRAWN = 3
@@ -24,11 +24,11 @@ def write_results(experiment, options, folder, evaluation):
     folder.write_text("table.txt", table)
     print(f"\n{table}")
     labels = {method: experiment.variants[method].label for method in methods}
-    if methods and report.available():
+    if methods and figures.available():
         with folder.recording_failure("learning curves"):
-            colours = report.colours(experiment.variants)
-            figure = report.learning_curves(folder.metrics, labels, colours, experiment.heading(options))
-            report.save(figure, folder.path / "learning_curves.png")
+            colours = figures.colours(experiment.variants)
+            figure = figures.learning_curves(folder.metrics, labels, colours, experiment.heading(options))
+            figures.save(figure, folder.path / "learning_curves.png")
 
     models, predictions = {}, {}
     for method in methods:
@@ -42,9 +42,9 @@ def write_results(experiment, options, folder, evaluation):
             difference = _export(model, folder.path / "saved_models" / method, evaluation[0])
             print(f"saved_models/{method}: loaded back, x equal to {difference:.1e} of its largest value")
 
-    if predictions and experiment.reconstructions and report.available():
+    if predictions and experiment.reconstructions and figures.available():
         with folder.recording_failure("reconstructions"):
-            report.save(_reconstructions(experiment, evaluation, predictions), folder.path / "reconstructions.png")
+            figures.save(_reconstructions(experiment, evaluation, predictions), folder.path / "reconstructions.png")
     if models and experiment.further_results:
         with folder.recording_failure("further results"):
             experiment.further_results(options, folder, evaluation, models)

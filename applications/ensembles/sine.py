@@ -2,9 +2,9 @@
 
 import types
 
-import _figure_options
 import keras_sip
-from _ensemble import Ensemble, Member
+from ensembles.ensemble import Ensemble, Member
+from ensembles.options import parser as shared_parser
 
 
 def members(seeds, rate, systems):
@@ -31,7 +31,7 @@ def build(experiment, variant, ensemble_members, options, *, decay_steps=None):
 
 def parser(title, description, output):
     """A parser with the options that figure and studies take."""
-    result = _figure_options.parser(title, description, output)
+    result = shared_parser(title, description, output)
     result.add_argument(
         "--map", choices=("paper", "released"), default="paper", help="which of the two maps (default: %(default)s)"
     )

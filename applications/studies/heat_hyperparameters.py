@@ -10,9 +10,9 @@ import pathlib
 
 import keras
 
-import report
-from _records import Metrics
-from _runner import main as run
+from experiments import figures
+from experiments.records import Metrics
+from experiments.runner import main as run
 from keras_sip.errors import check_number, check_positive_int
 
 COMPARED = ("sip", "adam")
@@ -35,8 +35,8 @@ def main(experiment, argv=None):
     text = table(metrics, options)
     (options.output / "table.txt").write_text(text, encoding="utf-8")
     print(f"\n{text}")
-    if report.available():
-        report.save(figure(metrics, options), options.output / "hyperparameters.png")
+    if figures.available():
+        figures.save(figure(metrics, options), options.output / "hyperparameters.png")
     return worst
 
 
@@ -114,10 +114,10 @@ def figure(metrics, options):
             panels[f"batch {batch}, rate {_short(rate)}"] = {
                 method: _common(by_seed) for method, by_seed in curves.items() if all(by_seed)
             }
-    return report.panels_of_curves(
+    return figures.panels_of_curves(
         panels,
         {"sip": "SIP", "adam": "Adam"},
-        report.colours(COMPARED),
+        figures.colours(COMPARED),
         title=f"Heat: rates and batch sizes, {options.resolution} x {options.resolution} cells",
         x_label="iteration",
         y_label="error in x (mean per cell)",

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import tensorflow as tf
 
-import report
+from experiments import figures
 from keras_sip import plotting
 from keras_sip.ops.staggered import above, below
 from keras_sip.simulators.base import split_observation
@@ -49,7 +49,7 @@ def flow_figure(simulator, observation, x_true, predictions):
                 error = np.mean(np.linalg.norm(x[row] - x_true[row], axis=-1))
                 if label != "truth":
                     axes[column].set_xlabel(f"mean |error| {error:.2f}", fontsize=7, labelpad=2)
-                _show(axes[column + len(velocities)], curls[label][row], report.FIELD_MAP, limit)
+                _show(axes[column + len(velocities)], curls[label][row], figures.FIELD_MAP, limit)
         panels[0, 0].set_title("marker at\n0 (blue), t (red)")
         for column, label in enumerate(velocities, start=1):
             panels[0, column].set_title(f"{label}\nvelocity")
@@ -80,7 +80,7 @@ def flow_animation(simulator, context, velocities, path):
                 _show(axes, run["marker"][index, ..., 0], MARKER_MAP, limit=1.0, alpha=0.8)
                 _arrows(axes, run["velocity"][index], fastest, simulator)
                 axes.set_title(f"{label}, time {index * simulator.dt:.2f}")
-        pictures.append(Image.open(io.BytesIO(report.png(figure))).convert("RGB"))
+        pictures.append(Image.open(io.BytesIO(figures.png(figure))).convert("RGB"))
     # One palette for all, or the colours flicker.
     palette = pictures[-1].quantize(64)
     pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]

@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 import keras_sip
-import report
-from _figure_options import parse
-from _sine import parser
+from ensembles.options import parse
+from ensembles.sine import parser
+from experiments import figures
 from keras_sip import plotting
 from keras_sip.errors import check_positive_int
 
@@ -46,8 +46,8 @@ def main(experiment, argv=None):
     text = table(errors, losses, found, options)
     (options.output / "two_stage.txt").write_text(text, encoding="utf-8")
     print(f"\n{text}")
-    if report.available():
-        report.save(figure(simulator, y, labels, unseen[0], pictures, options), options.output / "two_stage.png")
+    if figures.available():
+        figures.save(figure(simulator, y, labels, unseen[0], pictures, options), options.output / "two_stage.png")
     return 0
 
 

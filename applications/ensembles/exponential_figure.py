@@ -7,10 +7,10 @@ the last 256 batches of x uniform in [-12, 0], and that of the trained networks 
 import numpy as np
 
 import keras_sip
-import report
-from _ensemble import Ensemble, Member
-from _figure_options import parse, parser
-from _sweep import WINDOW, Sweep, window
+from ensembles.ensemble import Ensemble, Member
+from ensembles.options import parse, parser
+from ensembles.sweep import WINDOW, Sweep, window
+from experiments import figures
 from keras_sip import plotting
 
 # {title of a panel: (variant, whether the network sees log y)}
@@ -44,8 +44,8 @@ def main(experiment, argv=None):
     text = table(labels, errors, predictions, options)
     (options.output / "table.txt").write_text(text, encoding="utf-8")
     print(f"\n{text}")
-    if report.available():
-        report.save(figure(labels, predictions), options.output / "exponential.png")
+    if figures.available():
+        figures.save(figure(labels, predictions), options.output / "exponential.png")
     return 0
 
 
@@ -100,7 +100,7 @@ def figure(labels, predictions):
         panels = drawn.subplots(*LAYOUT, sharex=True, sharey=True, squeeze=False)
         for axes, (title, runs) in zip(panels.flat, PANELS.items(), strict=True):
             axes.plot(LINE, LINE, color="black", linewidth=0.9, linestyle="--", label="x = log y*")
-            for run, colour in zip(runs, report.COLOURS, strict=False):
+            for run, colour in zip(runs, figures.COLOURS, strict=False):
                 x = predictions[run]
                 axes.plot(LINE, x.mean(0), color=colour, linewidth=1.4, label=labels[run])
                 axes.fill_between(LINE[:, 0], x.min(0), x.max(0), color=colour, alpha=0.2, linewidth=0)

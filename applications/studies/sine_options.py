@@ -6,9 +6,9 @@ loss in y, means over the last 256 batches before the steps of the table, and ov
 
 import numpy as np
 
-from _figure_options import parse
-from _sine import build, members, parser
-from _sweep import WINDOW, Sweep, window
+from ensembles.options import parse
+from ensembles.sine import build, members, parser
+from ensembles.sweep import WINDOW, Sweep, window
 
 VARIANTS = ("sip_l1", "sip", "sip_relative", "sip_curvature", "sip_adjoint", "adam")
 TABLE_STEPS = (1000, 3000, 10_000, 30_000, 100_000)

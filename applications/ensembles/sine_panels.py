@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 import keras_sip
-import report
-from _sweep import WINDOW
+from ensembles.sweep import WINDOW
+from experiments import figures
 from keras_sip import plotting
 
 LANDSCAPE = {"y_target": (0.3, -0.5), "xi": 1.0, "phi": 15.0}
@@ -24,7 +24,7 @@ def draw(results, labels, seconds, map_name):
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    colours = report.colours(labels)
+    colours = figures.colours(labels)
     with plotting.figure(width=11, height=6.2) as figure:
         figure.suptitle(f"Rotated sine, {MAPS[map_name]}", x=0.02, ha="left", fontsize=10)
         panels = figure.subplot_mosaic("aabbcc;dddeee")

@@ -11,11 +11,11 @@ import time
 
 import numpy as np
 
-import report
-from _figure_options import parse
-from _sine import build, members, parser
-from _sine_panels import draw
-from _sweep import Sweep, window
+from ensembles.options import parse
+from ensembles.sine import build, members, parser
+from ensembles.sine_panels import draw
+from ensembles.sweep import Sweep, window
+from experiments import figures
 from keras_sip.errors import check_positive_int
 
 METHODS = ("sip", "adam", "sgd", "adadelta", "adagrad", "rmsprop")
@@ -41,9 +41,9 @@ def main(experiment, argv=None):
         return 130
     seconds = step_seconds(experiment, rates, options)
     write(options, "table.txt", results_table(experiment, results, seconds, options))
-    if report.available():
+    if figures.available():
         labels = {method: experiment.variants[method].label for method in METHODS}
-        report.save(draw(results, labels, seconds, options.map), options.output / f"sine_{options.map}.png")
+        figures.save(draw(results, labels, seconds, options.map), options.output / f"sine_{options.map}.png")
     return 0
 
 

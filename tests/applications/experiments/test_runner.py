@@ -10,16 +10,15 @@ import pytest
 import tensorflow as tf
 from tiny import TINY, files, run, trained_model
 
-import _runner
 import keras_sip
 import poisson
-import report
-from _records import Metrics
+from experiments import figures, runner
+from experiments.records import Metrics
 from keras_sip import plotting
 from keras_sip.checkpoints import Checkpoints
 
 
-class InterruptedAtStepThree(_runner.Recorder):
+class InterruptedAtStepThree(runner.Recorder):
     """A user who presses Ctrl-C while the third step runs."""
 
     def on_train_batch_end(self, batch, logs=None):
@@ -31,7 +30,7 @@ class InterruptedAtStepThree(_runner.Recorder):
 @pytest.fixture
 def no_matplotlib(monkeypatch):
     """A run without figures, as where matplotlib is not installed."""
-    monkeypatch.setattr(report, "available", lambda: False)
+    monkeypatch.setattr(figures, "available", lambda: False)
     monkeypatch.setattr(plotting, "available", lambda: False)
 
 
@@ -53,7 +52,7 @@ def test_interrupted_and_resumed_run_is_bit_identical(finished, no_matplotlib, t
     output = tmp_path / "run"
     command = ("--methods", "sip", "--seeds", 1, "--output", output)
     with monkeypatch.context() as patch:
-        patch.setattr(_runner, "Recorder", InterruptedAtStepThree)
+        patch.setattr(runner, "Recorder", InterruptedAtStepThree)
         assert run(*command) == 130
     assert f"To go on: python applications/tiny.py --methods sip --seeds 1 --output {output} --resume" in (
         capsys.readouterr().out
@@ -110,7 +109,7 @@ def test_folder_that_is_no_run_is_refused_and_untouched(tmp_path, capsys):
 
 def test_unknown_method_lists_what_is_allowed(tmp_path, capsys):
     with pytest.raises(SystemExit) as exit_info:
-        _runner.main(poisson.EXPERIMENT, ["--methods", "sip", "sib", "--output", str(tmp_path / "run")])
+        runner.main(poisson.EXPERIMENT, ["--methods", "sip", "sib", "--output", str(tmp_path / "run")])
     error = capsys.readouterr().err
     assert exit_info.value.code == 2
     assert "Received 'sib'" in error and all(name in error for name in poisson.VARIANTS)
@@ -128,7 +127,7 @@ def test_bad_numbers_are_refused_with_the_option_named(tmp_path, capsys, argumen
 
 
 def test_resolution_that_the_network_cannot_take_is_refused_before_there_is_a_folder(tmp_path, capsys):
-    assert _runner.main(poisson.EXPERIMENT, ["--resolution", "20", "--output", str(tmp_path / "run")]) == 2
+    assert runner.main(poisson.EXPERIMENT, ["--resolution", "20", "--output", str(tmp_path / "run")]) == 2
     assert "Expected" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -151,7 +150,7 @@ def test_a_method_that_fails_is_named_and_the_others_finish(no_matplotlib, tmp_p
 
 
 def test_poisson_builds_every_variant_with_the_papers_settings():
-    options = _runner.parse_options(poisson.EXPERIMENT, ["--resolution", "16", "--cg-steps", "7"])
+    options = runner.parse_options(poisson.EXPERIMENT, ["--resolution", "16", "--cg-steps", "7"])
     simulator = poisson.EXPERIMENT.simulator(options)
     models = {
         name: poisson.EXPERIMENT.build_model(name, simulator, options, seed=0)

@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import keras_sip
-import report
+from experiments import figures
 from keras_sip.errors import check_number, check_positive_int
 from keras_sip.ops import batched
 
@@ -54,10 +54,10 @@ def main(experiment, argv=None):
     text = table(results, options)
     (options.output / "table.txt").write_text(text, encoding="utf-8")
     print(f"\n{text}")
-    if report.available():
-        report.save(figure(results, options), options.output / "solvers.png")
-        picture = report.reconstructions(problem.y_target, problem.x_true, solutions)
-        report.save(picture, options.output / "solutions.png")
+    if figures.available():
+        figures.save(figure(results, options), options.output / "solvers.png")
+        picture = figures.reconstructions(problem.y_target, problem.x_true, solutions)
+        figures.save(picture, options.output / "solutions.png")
     return 0
 
 
@@ -210,10 +210,10 @@ def figure(results, options):
         }
         for title, column in (("error in x (mean per cell)", "x_error"), ("error in y (relative)", "y_error"))
     }
-    return report.panels_of_curves(
+    return figures.panels_of_curves(
         panels,
         {name: run.label for name, run in runs(options).items()},
-        report.colours(results),
+        figures.colours(results),
         title=f"Heat: inverse solvers on {options.problems} single problems, noise {options.noise:g}",
         x_label="iteration",
         y_label="",

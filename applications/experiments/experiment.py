@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import keras
 
 import keras_sip
-import report
+from experiments import figures
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class Experiment:
     add_options: Callable | None = None
     free_options: tuple[str, ...] = ()
     further_results: Callable | None = None
-    reconstructions: Callable | None = report.reconstructions
+    reconstructions: Callable | None = figures.reconstructions
 
     def build_model(self, method, simulator, options, seed):
         """The compiled `SIPModel` of a variant, with the initial weights of `seed`."""

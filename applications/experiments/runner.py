@@ -13,12 +13,12 @@ import sys
 import tensorflow as tf
 
 import keras_sip
-import report
-from _callbacks import Checkpoint, Interruption, Progress, Recorder, TensorBoard, is_used_up
-from _experiment import Experiment, Variant
-from _options import FREE_ON_RESUME, degraded, parse_options
-from _records import RunFolder
-from _results import EXAMPLES_DRAWN, reconstruction_figure, write_results
+from experiments import figures
+from experiments.callbacks import Checkpoint, Interruption, Progress, Recorder, TensorBoard, is_used_up
+from experiments.experiment import Experiment, Variant
+from experiments.options import FREE_ON_RESUME, degraded, parse_options
+from experiments.records import RunFolder
+from experiments.results import EXAMPLES_DRAWN, reconstruction_figure, write_results
 from keras_sip.callbacks.progress_bar import ProgressLine
 
 __all__ = ["Experiment", "Variant", "main", "main_or_study"]
@@ -63,8 +63,8 @@ def main(experiment, argv=None, *, program=None, prepare=None, finish=None):
         print(error, file=sys.stderr)
         return REFUSED
     evaluation = keras_sip.evaluation_set(simulator, experiment.evaluation_examples, EVALUATION_SEED)
-    if not report.available():
-        print(f"No figures: {report.REMEDY}")
+    if not figures.available():
+        print(f"No figures: {figures.REMEDY}")
     try:
         if prepare is not None:
             experiment = prepare(experiment, options, folder, simulator, evaluation)

@@ -5,23 +5,19 @@ import csv
 import numpy as np
 import pytest
 
-import _exponential_figure
-import _runner
-import _sine_figure
-import _sine_options
-import _sine_panels
-import _sine_two_stage
 import exponential
-import report
 import sine
 import trajectories
-from _sweep import Curves
+from ensembles import exponential_figure, sine_figure, sine_panels
+from ensembles.sweep import Curves
+from experiments import figures, runner
 from keras_sip import plotting
+from studies import sine_options, sine_two_stage
 
 
 @pytest.fixture
 def no_matplotlib(monkeypatch):
-    monkeypatch.setattr(report, "available", lambda: False)
+    monkeypatch.setattr(figures, "available", lambda: False)
 
 
 # Trajectories (Fig. 1) ------------------------------------------------------------------------------------------------
@@ -65,7 +61,7 @@ def test_trajectories_are_the_closed_forms_of_the_paper(tmp_path):
 
 
 def test_networks_and_rates_are_those_of_the_paper():
-    options = _runner.parse_options(sine.EXPERIMENT, ["--xi", "32", "--phi", "45"])
+    options = runner.parse_options(sine.EXPERIMENT, ["--xi", "32", "--phi", "45"])
     simulator = sine.EXPERIMENT.simulator(options)
     assert (simulator.xi, simulator.phi, simulator.map, simulator.gamma) == (32.0, 45.0, "paper", 1.0)
     model = sine.EXPERIMENT.build_model("sgd", simulator, options, seed=0)
@@ -89,12 +85,12 @@ class _log_input:
 
 
 def test_sine_figure_searches_trains_and_draws_and_is_done_the_second_time(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(_sine_figure, "METHODS", ("adam", "sgd"))
-    monkeypatch.setattr(_sine_figure, "XIS", (1, 32))
-    monkeypatch.setattr(_sine_figure, "PHIS", (0, 45))
-    monkeypatch.setattr(_sine_figure, "FACTORS", (1.0, 10.0))
-    monkeypatch.setattr(_sine_figure, "TIMED_STEPS", 2)
-    monkeypatch.setattr(_sine_panels, "WINDOW", 5)
+    monkeypatch.setattr(sine_figure, "METHODS", ("adam", "sgd"))
+    monkeypatch.setattr(sine_figure, "XIS", (1, 32))
+    monkeypatch.setattr(sine_figure, "PHIS", (0, 45))
+    monkeypatch.setattr(sine_figure, "FACTORS", (1.0, 10.0))
+    monkeypatch.setattr(sine_figure, "TIMED_STEPS", 2)
+    monkeypatch.setattr(sine_panels, "WINDOW", 5)
     command = [
         "--figure",
         "--steps",
@@ -116,15 +112,15 @@ def test_sine_figure_searches_trains_and_draws_and_is_done_the_second_time(tmp_p
     with pytest.raises(SystemExit):
         sine.run(command)
     assert "which holds files" in capsys.readouterr().err
-    monkeypatch.setattr(_sine_figure, "build", None)
+    monkeypatch.setattr(sine_figure, "build", None)
     assert sine.run([*command, "--resume"]) == 0
     assert (tmp_path / "run" / "table.txt").read_text() == table
 
 
 def test_rate_with_the_smallest_error_over_both_systems_is_chosen():
-    assert _sine_figure.best({1e-3: [0.1, 1.0], 1e-2: [0.3, 0.1], 1e-1: [float("inf"), 0.01]}) == 1e-2
-    assert _sine_figure.rate_rule("sgd", 1.0)(4.0) == 1 / 16
-    assert _sine_figure.rate_rule("adam", 1.0)(4.0) == 1.0
+    assert sine_figure.best({1e-3: [0.1, 1.0], 1e-2: [0.3, 0.1], 1e-1: [float("inf"), 0.01]}) == 1e-2
+    assert sine_figure.rate_rule("sgd", 1.0)(4.0) == 1 / 16
+    assert sine_figure.rate_rule("adam", 1.0)(4.0) == 1.0
 
 
 def test_options_study_writes_windows_of_each_variant(no_matplotlib, tmp_path):
@@ -141,24 +137,24 @@ def test_options_study_writes_windows_of_each_variant(no_matplotlib, tmp_path):
 
 
 def test_labels_from_random_starts_lie_on_many_branches(tmp_path):
-    options = _sine_two_stage.parse_options(["--output", str(tmp_path)])
+    options = sine_two_stage.parse_options(["--output", str(tmp_path)])
     simulator = sine.keras_sip.RotatedSine(xi=options.xi, phi=options.phi)
     y = simulator.sample(400, (0, 0))["y"]
     solver = sine.saddle_free_newton(options)
     spread = {}
     for start in ("random", "zero"):
-        x, weight = _sine_two_stage.label(simulator, solver, y, start)
+        x, weight = sine_two_stage.label(simulator, solver, y, start)
         solved = np.linalg.norm(simulator(x) - y, axis=1) < 1e-3
         # A few starts end at a stationary point that solves nothing.
         assert np.mean(solved) > 0.8
-        spread[start] = np.std(_sine_two_stage.phase(simulator, x)[solved])
+        spread[start] = np.std(sine_two_stage.phase(simulator, x)[solved])
     assert spread["random"] > 2 * spread["zero"]
 
 
 def test_exponential_figure_trains_and_draws(tmp_path, monkeypatch):
     panels = {"one": (("rescaled", False),), "two": (("sip_relu", True),)}
-    monkeypatch.setattr(_exponential_figure, "PANELS", panels)
-    monkeypatch.setattr(_exponential_figure, "LAYOUT", (1, 2))
+    monkeypatch.setattr(exponential_figure, "PANELS", panels)
+    monkeypatch.setattr(exponential_figure, "LAYOUT", (1, 2))
     command = ["--figure", "--steps", "6", "--seeds", "0", "1", "--output", str(tmp_path / "run"), "--quiet"]
     assert exponential.run(command) == 0
     table = (tmp_path / "run" / "table.txt").read_text()
@@ -172,7 +168,7 @@ def test_curves_of_a_diverged_member_leave_a_gap_and_not_a_wrong_line():
     members = [{"seed": 0, "rate": 1.0, "xi": 1.0, "phi": 45.0}, {"seed": 1, "rate": 1.0, "xi": 1.0, "phi": 45.0}]
     with plotting.figure(width=2, height=2) as figure:
         axes = figure.subplots()
-        _sine_panels.time_curve(axes, Curves(members, errors, errors, 0.1, 0.0), 1.0, 1, "SIP", "blue")
+        sine_panels.time_curve(axes, Curves(members, errors, errors, 0.1, 0.0), 1.0, 1, "SIP", "blue")
     drawn = axes.lines[0].get_ydata()
     assert drawn[0] == 1.0 and np.isnan(drawn[1])
 
@@ -181,4 +177,4 @@ def test_shared_runner_takes_the_sine(no_matplotlib, tmp_path):
     words = ["--methods", "sip", "--steps", "60", "--quiet", "--output", str(tmp_path / "run")]
     assert sine.run(words) == 0
     assert (tmp_path / "run" / "saved_models" / "sip" / "saved_model.pb").exists()
-    assert _sine_options.TABLE_STEPS[-1] == 100_000
+    assert sine_options.TABLE_STEPS[-1] == 100_000

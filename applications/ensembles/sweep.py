@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from _callbacks import Interruption
+from experiments.callbacks import Interruption
 from keras_sip.callbacks.progress_bar import ProgressLine
 from keras_sip.errors import three_part
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from _records import RunFolder, RunFolderError
 from damage import DAMAGE, damaged
+from experiments.records import RunFolder, RunFolderError
 
 ARGUMENTS = {"steps": 3, "methods": ["sip"], "seeds": [0], "batch": 4}
 FREE = ("steps", "methods", "seeds")

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 import keras_sip
-from _ensemble import Ensemble, Member
-from _sweep import Sweep, window
+from ensembles.ensemble import Ensemble, Member
+from ensembles.sweep import Sweep, window
 
 BATCH, STEPS = 10, 6
 SYSTEMS = ((("xi", 2.0), ("phi", 30.0)), (("xi", 8.0), ("phi", 0.0)), (("xi", 2.0), ("phi", 30.0)))
@@ -125,7 +125,7 @@ class _Interrupted(Ensemble):
 
 
 def test_an_interrupted_sweep_goes_on_bit_identically_and_keeps_what_is_finished(tmp_path, monkeypatch):
-    monkeypatch.setattr("_sweep.STEPS_PER_EXECUTION", 4)
+    monkeypatch.setattr("ensembles.sweep.STEPS_PER_EXECUTION", 4)
     members = MEMBERS[:1]
     whole = Sweep(tmp_path / "whole", quiet=True).curves("a", members, lambda: ensemble(members), 12)
 

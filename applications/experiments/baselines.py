@@ -3,7 +3,7 @@
 import keras
 
 import keras_sip
-from _experiment import Variant
+from experiments.experiment import Variant
 
 
 def adam(options):

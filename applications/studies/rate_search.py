@@ -5,9 +5,9 @@ import dataclasses
 import json
 import math
 
-from _experiment import rate_of
-from _records import RunFolder
-from _runner import train_all
+from experiments.experiment import rate_of
+from experiments.records import RunFolder
+from experiments.runner import train_all
 
 # No training seed of a comparison, so that no method is tuned on the batches it is compared on.
 SEARCH_SEED = 7_919

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-import report
+from experiments import figures
 from keras_sip import plotting
 from keras_sip.files import new_folder, write_atomically, write_checksums
 from keras_sip.serving import card
@@ -113,8 +113,8 @@ def _measure(models, method, baseline, evaluation):
 
 def _draw(experiment, options, run, folder, evaluation, model, methods):
     labels = {name: experiment.variants[name].label for name in methods}
-    colours = report.colours(experiment.variants)
-    curves = report.learning_curves(run.metrics, labels, colours, experiment.heading(options))
+    colours = figures.colours(experiment.variants)
+    curves = figures.learning_curves(run.metrics, labels, colours, experiment.heading(options))
     write_atomically(folder / "learning_curves.png", plotting.png(curves, 80))
     shown = slice(EXAMPLES_DRAWN if len(model.simulator.x_shape) > 1 else None)
     observation, x_true = tf.nest.map_structure(lambda entry: entry[shown], evaluation)

@@ -1,6 +1,6 @@
 """Answer with exported models where there is nothing but TensorFlow; `check_shipped.py` runs it as a program.
 
-  python _plain_tensorflow.py SAVED_MODEL CASE.npz ...
+  python plain_tensorflow.py SAVED_MODEL CASE.npz ...
 
 A case holds the inputs of the signature "infer" by their names, and `expected`. Prints for each the largest difference
 from it, relative to the largest expected value, and the share of examples whose objective `refine` has lowered.
