@@ -196,7 +196,9 @@ class LevenbergMarquardt(InverseSolver):
             # Where the parabola through both values and the slope has its minimum, as in MINPACK.
             slope = 2 * predicted - singular.square_length(components)
             shrink = tf.clip_by_value(0.5 * slope / (slope - actual), 0.1, 0.5)
-            shrink = tf.where(tf.math.is_finite(after) & tf.math.is_finite(shrink), shrink, tf.constant(0.1, tf.float64))
+            shrink = tf.where(
+                tf.math.is_finite(after) & tf.math.is_finite(shrink), shrink, tf.constant(0.1, tf.float64)
+            )
             is_free = damping[:, 0] == 0
             longer = tf.where(is_free, 2 * length, tf.maximum(trial.radius, 2 * length))
             after_good = tf.where((gain > GOOD) | (is_free & (gain >= POOR)), longer, trial.radius)
