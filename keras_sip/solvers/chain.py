@@ -85,7 +85,7 @@ class Chain(InverseSolver):
         return self.finish(problem, x0, update, status, num_steps, evaluate_result, x=x, optimality=result.optimality)
 
     def _improve(self, problem, x0, y0, steps):
-        simulator, y_target, context = problem.simulator, problem.y_target, problem.context
+        simulator, context = problem.simulator, problem.context
         *firsts, last = self.solvers
         # Told to take no step, the solvers before the last take none either.
         wanted = tf.cast(steps, tf.int32) > 0

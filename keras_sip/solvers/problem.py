@@ -97,7 +97,7 @@ class InverseProblem:
         return self.simulator.objective(y, self.y_target, self.context) / tf.square(self.scale)
 
     def linearize(self, x):
-        """(y, r / m, jvp, vjp) at x: P(x), the residual, and products with its Jacobian J / m and with the transpose."""
+        """(y, r / m, jvp, vjp) at x: P(x), the residual, and products with its Jacobian J / m and the transpose."""
         observed, seen = self._observed()
         residual, jvp, vjp = derivatives.linearize(observed, x)
         # Derivatives of FFTs forget sizes that loops must know.
@@ -177,7 +177,10 @@ class InverseProblem:
         return tf.where(level, steepest, steepest / size), level
 
     def rounding(self, x, y, norms):
-        """|e| / m `[B]`: what one rounding of every component of x and y makes of the residual.
+        """|e| / m `[B]`: what rounding of x and y makes of the residual.
+
+        That of y counts whole: a simulation has more than the last one. That of x is at most half a unit in the last
+        place of each component, and of random sign; beside an observation it counts no more than that.
 
         Args:
             norms: Those of the columns of J / m, in the shape of x.
@@ -190,7 +193,9 @@ class InverseProblem:
             of_y = batched.norm(moved - here) / step
         else:
             of_y = batched.norm(self._scaled(y))
-        of_x = batched.norm(norms * x)
+        of_x = 0.25 * batched.norm(norms * x)
+        observed = batched.norm(self._scaled(self.y_target))
+        of_x = tf.where(observed > 0, tf.minimum(of_x, observed), of_x)
         return np.finfo(x.dtype.as_numpy_dtype).eps * (of_x + of_y)
 
     def _column_norms(self, x, residual, vjp):
