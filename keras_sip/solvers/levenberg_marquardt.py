@@ -18,7 +18,7 @@ from keras_sip.solvers.linear_model import (
     is_dense,
     linear_model,
 )
-from keras_sip.solvers.problem import ROUNDINGS, half_square
+from keras_sip.solvers.problem import ROUNDINGS, seen_half_square
 
 # The first of several steps is damped by no less: that costs a step at most and keeps clear of plateaus
 # (benchmarks/nist.py).
@@ -30,6 +30,8 @@ MOST_IDLE = 20
 # A part of r in the span of J below so many square roots of a rounding of r: its square, what a step could lower L by,
 # is hidden by a sum's roundings.
 HIDDEN = 10
+# Where no step of any length lowers L, so small a part of r in the span of J is stationary.
+STATIONARY = 1e-6
 # A correction longer than this part of the step says that the second order knows no better either.
 LONGEST_CORRECTION = 0.75
 
@@ -127,7 +129,7 @@ class LevenbergMarquardt(InverseSolver):
 
     def step(self, problem, x, state):
         model = linear_model(problem, x, self, self.probes)
-        objective = half_square(model.residual)
+        objective = seen_half_square(model.residual)
         norms = model.column_norms()
         scaling = tf.maximum(state.scaling, norms)
         state = state._replace(scaling=scaling)
@@ -154,7 +156,7 @@ class LevenbergMarquardt(InverseSolver):
         # There the promise tells whether steps still get anywhere, and whether what is left is worth a word.
         idle = tf.where(unseen, state.idle + tf.cast(promise >= 0.5 * state.promise, tf.int32), 0)
         rounding = ROUNDINGS * tf.cast(model.rounding(), tf.float64)
-        little = tf.maximum(HIDDEN * epsilon**0.5 * tf.sqrt(square), rounding)
+        little = tf.maximum(max(HIDDEN * epsilon**0.5, STATIONARY) * tf.sqrt(square), rounding)
         settled = (idle > 0) & (tf.sqrt(2 * promise) <= little)
 
         several = self.max_steps > 1
@@ -163,17 +165,13 @@ class LevenbergMarquardt(InverseSolver):
             tf.math.is_finite(state.radius), state.radius, batched.norm(damped(singular, start[:, None])[0])
         )
         trial = self._search(problem, x, model, singular, radius, noise, unseen, corrects=several)
-        optimality = first_order.measures["optimality"]
-        steepest = 0.5 * tf.square(tf.cast(optimality, tf.float64)) * square
         # Of a radius that is nothing beside x no further try comes.
         spent = trial.radius <= epsilon * tf.cast(batched.norm(state.scaling * x), tf.float64)
         ended = ~trial.accepted if not several else (~trial.accepted & spent) | (idle > MOST_IDLE)
         return Step(
             update=trial.update,
             objective=objective,
-            converged=first_order.is_rounding
-            | settled
-            | (ended & (steepest <= noise) & (tf.sqrt(2 * promise) <= little)),
+            converged=first_order.is_rounding | settled | (ended & (tf.sqrt(2 * promise) <= little)),
             failure=tf.where(ended, int(Status.REJECTED), 0),
             state=state._replace(
                 radius=trial.radius,
