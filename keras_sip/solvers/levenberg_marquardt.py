@@ -174,7 +174,9 @@ class LevenbergMarquardt(InverseSolver):
         return Step(
             update=trial.update,
             objective=objective,
-            converged=first_order.is_rounding | settled | (ended & (level | (tf.sqrt(2 * promise) <= little))),
+            # A promise that underflows is none that was kept.
+            converged=((promise > 0) | level)
+            & (first_order.is_rounding | settled | (ended & (level | (tf.sqrt(2 * promise) <= little)))),
             failure=tf.where(ended, int(Status.REJECTED), 0),
             state=state._replace(
                 radius=radius,
