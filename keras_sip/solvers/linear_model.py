@@ -114,7 +114,7 @@ class DenseModel:
         scaled = self._jacobian / unit[:, None]
         rows, size = scaled.shape[1:]
         if size <= rows:
-            columns, basis = orthogonal_columns(scaled)
+            columns, basis = _orthogonal_tall(scaled)
             squares = tf.reduce_sum(tf.square(columns), axis=1)
         else:
             # The few rows of a wide J: those of its transpose are rotated until they are orthogonal.
@@ -255,6 +255,20 @@ class MatrixFreeModel:
             return unit * solution, half_square(self._jvp(unit * solution)) + 2 * damping * half_square(solution)
 
         return minimize
+
+
+def _orthogonal_tall(matrix):
+    """`orthogonal_columns` of a matrix with many more rows than columns, by way of its triangular factor."""
+    rows, size = matrix.shape[1:]
+    if rows <= 2 * size:
+        return orthogonal_columns(matrix)
+    finite = batched.all_finite(matrix)
+    frame, triangle = tf.linalg.qr(batched.where_example(finite, matrix, tf.zeros_like(matrix)))
+    columns, basis = orthogonal_columns(triangle)
+    nan = tf.constant(np.nan, matrix.dtype)
+    return tuple(
+        batched.where_example(finite, part, nan * tf.ones_like(part)) for part in (tf.matmul(frame, columns), basis)
+    )
 
 
 def _safe(values):

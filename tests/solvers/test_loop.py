@@ -106,11 +106,11 @@ def test_without_tolerances_only_rounding_stops():
     loose = GAUSS_NEWTON.with_options(max_steps=20, gtol=1e-2)
     result, early = (solver.solve(CURVED.simulator, x0, y_target, evaluate_result=True) for solver in (without, loose))
     assert np.all(result.status == Status.CONVERGED)
-    # Some roundings of x and y, which are up to ten times the residual.
-    assert np.max(result.optimality) < 1e-13
+    # Some roundings of x and y, which are up to a thousand times the residual.
+    assert np.max(result.optimality) < 1e-11
     assert np.all(early.status == Status.CONVERGED)
     assert np.all(early.num_steps < result.num_steps)
-    assert np.all((early.optimality <= 1e-2) & (early.optimality > 1e-13))
+    assert np.all((early.optimality <= 1e-2) & (early.optimality > 1e-11))
 
 
 @keras.saving.register_keras_serializable(package="keras_sip_tests")
