@@ -23,6 +23,8 @@ from keras_sip.solvers.problem import ROUNDINGS, seen_half_square
 # The first of several steps is damped by no less: that costs a step at most and keeps clear of plateaus
 # (benchmarks/nist.py).
 FIRST_DAMPING = 0.1
+# With less, J^T J + lambda D^2 is no better conditioned than J^T J.
+LEAST_DAMPING = 1e-6
 # A step counts as descent from this gain on; below `POOR` the next one is shorter, above `GOOD` it may be longer.
 LEAST_GAIN, POOR, GOOD = 1e-4, 0.25, 0.75
 # Steps that change nothing that could be seen, nor halve what they promise.
@@ -52,6 +54,14 @@ class _Trial(NamedTuple):
 
     update: tf.Tensor
     radius: tf.Tensor
+    accepted: tf.Tensor
+
+
+class _SingleTrial(NamedTuple):
+    """The same of a single step."""
+
+    update: tf.Tensor
+    damping: tf.Tensor
     accepted: tf.Tensor
 
 
@@ -134,10 +144,15 @@ class LevenbergMarquardt(InverseSolver):
         stuck = (model.is_flat() | ~model.is_finite()) & (objective > 0)
         reason = tf.where(model.is_finite(), int(Status.BREAKDOWN), int(Status.NON_FINITE))
         if is_dense(problem.simulator.x_shape, problem.simulator.y_shape, self.linear_solver):
-            step = self._in_trust_region(problem, x, model, objective, state)
+            single = self.max_steps == 1 and self.damping >= LEAST_DAMPING
+            step = (self._single if single else self._in_trust_region)(problem, x, model, objective, state)
         else:
             step = self._by_damping(problem, x, model, objective, norms, state)
         return step._replace(converged=step.converged & ~stuck, failure=tf.where(stuck, reason, step.failure))
+
+    def refiner(self):
+        # In a trust region, whatever is set for training.
+        return self.with_options(max_steps=max(2, self.max_steps))
 
     # Dense ------------------------------------------------------------------------------------------------------------
 
@@ -240,6 +255,47 @@ class LevenbergMarquardt(InverseSolver):
             (_Trial(tf.zeros_like(x), safe, hopeless),),
             maximum_iterations=self.max_tries,
         )[0]
+
+    def _single(self, problem, x, model, objective, state):
+        """The step of training: as the first of the others, by J^T J + lambda D^2, which takes no decomposition."""
+        minimize = model.normal_equations(state.scaling)
+        before = model.square_of(model.residual)
+
+        def attempt(trial):
+            update, predicted, slope = minimize(trial.damping)
+            after = model.square_of(problem.residual(x + update))
+            actual = before - after
+            good = (actual > 0) & (actual >= LEAST_GAIN * predicted) & batched.all_finite(update)
+            newly = good & ~trial.accepted
+            # As in the trust region; with one unknown a step is so many times shorter.
+            shrink = tf.clip_by_value(0.5 * slope / (slope - actual), 0.1, 0.5)
+            shrink = tf.where(
+                tf.math.is_finite(after) & tf.math.is_finite(shrink), shrink, tf.constant(0.1, tf.float64)
+            )
+            return _SingleTrial(
+                update=batched.where_example(newly, update, trial.update),
+                damping=tf.where(trial.accepted | newly, trial.damping, (1 + trial.damping) / shrink - 1),
+                accepted=trial.accepted | newly,
+            )
+
+        hopeless = ~tf.math.is_finite(before) | (before == 0) | ~model.is_finite()
+        start = tf.fill(tf.shape(before), tf.constant(self.damping, tf.float64))
+        trial = tf.while_loop(
+            lambda trial: ~tf.reduce_all(trial.accepted),
+            lambda trial: (attempt(trial),),
+            (_SingleTrial(tf.zeros_like(x), start, hopeless),),
+            maximum_iterations=self.max_tries,
+        )[0]
+        optimality, is_rounding = model.slopes()
+        unseen = optimality <= HIDDEN * np.finfo(x.dtype.as_numpy_dtype).eps ** 0.5
+        return Step(
+            update=trial.update,
+            objective=objective,
+            converged=is_rounding | (~trial.accepted & unseen),
+            failure=tf.where(trial.accepted, 0, int(Status.REJECTED)),
+            state=state,
+            optimality=tf.cast(optimality, x.dtype),
+        )
 
     # Without matrices -------------------------------------------------------------------------------------------------
 

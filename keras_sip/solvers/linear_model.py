@@ -129,6 +129,29 @@ class DenseModel:
         singular = Singular(squares, columns, basis, 0.0 * squares, seen, unit)
         return singular._replace(slopes=singular.slopes_of(self._misfit))
 
+    def normal_equations(self, scaling):
+        """damping `[B]` -> (dx, decrease, slope) of the minimum of |r + J dx|^2 + damping |D dx|^2.
+
+        By J^T J, without a decomposition of J: the damping bounds its condition, and must be large beside the rounding
+        of float64. `slope` is what the slope of 1/2 |r|^2 makes of the step, `[B]`.
+        """
+        unit = _safe(tf.cast(tf.reshape(scaling, tf.shape(self._norms)), tf.float64) / self.unit[:, None])
+        usable = self.is_finite()
+        scaled = batched.where_example(usable, self._jacobian, tf.zeros_like(self._jacobian)) / unit[:, None]
+        misfit = batched.where_example(usable, self._misfit, tf.zeros_like(self._misfit))
+        square = tf.linalg.matmul(scaled, scaled, transpose_a=True)
+        gradient = tf.linalg.matvec(scaled, misfit, transpose_a=True)
+        identity = tf.eye(scaled.shape[2], dtype=tf.float64)
+
+        def minimize(damping):
+            factor = tf.linalg.cholesky(square + damping[:, None, None] * identity)
+            components = -tf.linalg.cholesky_solve(factor, gradient[:, :, None])[:, :, 0]
+            slope = -tf.reduce_sum(gradient * components, axis=1)
+            decrease = 0.5 * (slope + damping * tf.reduce_sum(tf.square(components), axis=1))
+            return self._like_x(components / unit), decrease, slope
+
+        return minimize
+
     def displacement(self, singular, components):
         """dx in the shape of x of a step with these components along the basis."""
         return self._like_x(tf.linalg.matvec(singular.basis, components) / singular.unit)

@@ -1,6 +1,5 @@
 """The inverse problem that a solver sees: one batch, with residuals measured in units of their own size."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -110,25 +109,9 @@ class InverseProblem:
 
     def jacobian(self, x):
         """(y, r / m, J / m) at x, J dense `[B, m, n]`: for few components of x or of y."""
-        size, batch = x.shape[1:].num_elements(), tf.shape(x)[0]
-        if size <= math.prod(self.simulator.y_shape):
-            observed, seen = self.repeated(size)._observed()
-            jacobian = derivatives.jacobian_of_repeated(observed, x)
-            # All copies are alike.
-            y, residual = (value[:batch] for value in seen)
-            return y, residual, jacobian
         observed, seen = self._observed()
         jacobian = derivatives.jacobian(observed, x)
         return seen[0], seen[1], jacobian
-
-    def repeated(self, times):
-        """The problem of the batch `times` times over, one copy after the other."""
-
-        def repeat(entry):
-            return tf.tile(entry, [times] + [1] * (entry.shape.rank - 1))
-
-        context = None if self.context is None else {name: repeat(entry) for name, entry in self.context.items()}
-        return InverseProblem(self.simulator, repeat(self.y_target), context, repeat(self.scale))
 
     def _observed(self):
         """(x -> r / m, a list of the y and the r / m that it has met): derivatives evaluate it once."""
