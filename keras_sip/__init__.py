@@ -36,6 +36,9 @@ from keras_sip.optimizers import (
     HessianFree,
     Muon,
 )
+from keras_sip.priors import (
+    GaussianPrior,
+)
 from keras_sip.serving.export import (
     export_onnx,
     export_saved_model,
@@ -115,6 +118,7 @@ __all__ = [
     "FNO",
     "Fallback",
     "GaussNewton",
+    "GaussianPrior",
     "GradientDescent",
     "HalfSumOfSquares",
     "Heat",

@@ -46,7 +46,7 @@ def smooth_noise(shape, seed, *, spacing=1.0, scale=10.0, smoothness=1.0, dtype=
     # The modes of the real part of IFFT(F) are (F_n + conj F_{-n}) / 2. For white noise g these are independent
     # Gaussians of one variance E|.|^2, complex for each pair n, -n and real where n = -n. So are, exactly and up to a
     # factor that the division removes, the modes of real white noise: two real FFTs and half the random numbers do.
-    field = transforms.periodic_filter(_white_noise(shape, seed, dtype), amplitudes / amplitudes.max())
+    field = transforms.periodic_filter(normal(shape, seed, dtype=dtype), amplitudes / amplitudes.max())
     axes = list(range(1, len(shape)))
     field /= tf.math.reduce_std(field, axis=axes, keepdims=True)
     return field - tf.reduce_mean(field, axis=axes, keepdims=True)
@@ -91,7 +91,7 @@ def split_seed(seed, n):
     return tf.random.split(as_seed(seed), n, alg="philox")
 
 
-def _white_noise(shape, seed, dtype):
+def normal(shape, seed, *, dtype="float32"):
     """Independent standard normal numbers by the Box-Muller transform."""
     entries = int(np.prod(shape[1:]))
     pairs = -(-entries // 2)
