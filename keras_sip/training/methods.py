@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_sip.errors import check_choice, check_number, check_positive_int, three_part
+from keras_sip.errors import check_choice, check_number, check_positive_int, must_define, three_part
 from keras_sip.ops import batched
 from keras_sip.solvers.problem import half_square
 
@@ -68,12 +68,11 @@ class TrainingMethod:
         """Refuse a model that lacks what the method needs."""
 
     def desired_update(self, model, batch, z):
-        raise NotImplementedError(
-            three_part(
-                f"`{type(self).__name__}` to define `desired_update(self, model, batch, z)` or `train_step`",
-                "a training method with neither",
-                "Return a StepReport with the update that the prediction z should make.",
-            )
+        raise must_define(
+            self,
+            "desired_update(self, model, batch, z)` or `train_step",
+            "a training method with neither",
+            "Return a StepReport with the update that the prediction z should make.",
         )
 
     def train_step(self, model, batch):
@@ -126,7 +125,8 @@ class SIP(TrainingMethod):
 
     Args:
         step_size: Factor on U.
-        solver_steps, solver_tolerance: The solver's `max_steps` and `tolerance` in training; None leaves its own.
+        solver_steps, solver_tolerance: The solver's `max_steps` and `residual_tolerance` in training; None leaves its
+            own.
         updates_per_solve: Network updates towards one x_tilde = x0 + U before the solver is asked again (Theorem 3).
         sufficient_decrease: tau of Eq. 11, or None. With it, an example takes part in further updates of one solve only
             until its objective has fallen by tau/2 of L(x0), the stopping rule of Theorem 3 where L(x*) = 0.
@@ -186,7 +186,7 @@ class SIP(TrainingMethod):
         """The model's solver with the options that this method sets."""
         given = {
             "max_steps": self.solver_steps,
-            "tolerance": self.solver_tolerance,
+            "residual_tolerance": self.solver_tolerance,
             "curvature_power": self.curvature_power,
         }
         options = {name: value for name, value in given.items() if value is not None}

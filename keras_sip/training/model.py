@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_sip.data import from_arrays, without_bad_examples
 from keras_sip.errors import check_choice, check_positive_int, three_part
 from keras_sip.ops import batched
+from keras_sip.simulators.abilities import Ability
 from keras_sip.simulators.base import (
     SCALE_SAMPLES,
     check_simulator_interface,
@@ -177,7 +178,7 @@ class SIPModel(keras.Model):
         Where the problem is ill-posed, a lower objective in y can come with a larger error in x.
 
         Returns:
-            A `SolverResult` in physical units, with y and objective.
+            A `SolverResult` in physical units, with y, objective and optimality.
         """
         if self.solver is None:
             raise ValueError(
@@ -220,7 +221,7 @@ class SIPModel(keras.Model):
         inputs = inputs / tf.cast(self._input_scale, inputs.dtype)
         z = tf.cast(self.network(inputs, training=training), self.simulator.dtype)
         penalties = list(self.network.losses)
-        if self.simulator.has("project"):
+        if self.simulator.has(Ability.PROJECT):
             z = self._physics.project(z, observation)
         return z, penalties
 
@@ -272,7 +273,7 @@ class SIPModel(keras.Model):
         due = (self.optimizer.iterations // self.method.optimizer_steps) % DESCENT_EVERY == 0
         report = self._take_step(self, batch)
         values |= self._values(batch, report.z, report.y)
-        values |= {"failed": report.failed, "update_norm": _rms(report.update)}
+        values |= {"failed": report.failed, "update_norm": batched.rms(report.update)}
         if report.solver_steps is None:
             return self._record("train", values, sample_weight)
         values["solver_steps"] = report.solver_steps
@@ -291,7 +292,7 @@ class SIPModel(keras.Model):
             return self._record("test", values, sample_weight)
         y, result = self.solve_scaled(z, batch.y_target, batch.context)
         values |= self._values(batch, z, y)
-        values |= {"failed": result.failed, "solver_steps": result.num_steps, "update_norm": _rms(result.update)}
+        values |= {"failed": result.failed, "solver_steps": result.num_steps, "update_norm": batched.rms(result.update)}
         values["not_descending"] = self._not_descending(batch, z, y, result.update)
         return self._record("test", values, sample_weight)
 
@@ -339,16 +340,15 @@ class SIPModel(keras.Model):
 
     def _refining_function(self, max_steps):
         """The network and the solver after it, as a graph: thousands of small operations, slow one by one."""
-        solver = self.solver.refining(max_steps)
 
         def solve(z, y_target, context):
-            return solver.solve(self._physics, z, y_target, context, evaluate_result=True)
+            return self.solver.refine(self._physics, z, y_target, context, steps=max_steps)
 
         @tf.function(reduce_retracing=True)
         def refine(observation):
             y_target, context = split_observation(observation)
             z, _ = self.predict_scaled(observation, training=False)
-            return self._compiled(solve, solver)(z, y_target, context)
+            return self._compiled(solve, self.solver)(z, y_target, context)
 
         return refine
 
@@ -415,13 +415,9 @@ class SIPModel(keras.Model):
         return self._measured.results(self._reported[phase])
 
 
-def _rms(update):
-    return tf.sqrt(tf.reduce_mean(tf.square(update), axis=list(range(1, update.shape.rank))))
-
-
 def _measured_input_scale(simulator):
     """Root mean square of the network's inputs by channel, on samples; 1 where there are none."""
-    if not simulator.has("sample"):
+    if not simulator.has(Ability.SAMPLE):
         return 1.0
     sample = simulator.sample(SCALE_SAMPLES, (0, 0))
     return root_mean_square(simulator.network_input(join_observation(sample["y"], sample.get("context"))))

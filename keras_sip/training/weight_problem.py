@@ -1,6 +1,7 @@
 """The loss of a batch as a function of all weights, for optimizers that need more than its gradient."""
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -21,8 +22,8 @@ class GaussNewtonModel(NamedTuple):
     """
 
     gradient: tf.Tensor
-    product: callable
-    loss_change: callable
+    product: Callable
+    loss_change: Callable
 
 
 class WeightProblem:

@@ -36,7 +36,7 @@ def updates(method, solver, simulator=SINE):
     generator = np.random.default_rng(1)
     z = tf.constant(generator.uniform(-1, 1, (16, 2)), tf.float32)
     y = simulator(generator.uniform(-1, 1, (16, 2)).astype("float32"))
-    batch = keras_sip.training.Batch(y, y, None, None, tf.ones(16))
+    batch = keras_sip.training.methods.Batch(y, y, None, None, tf.ones(16))
     own = solver.solve(simulator, z, y).update
     with tf.GradientTape() as tape:
         tape.watch(z)
@@ -85,7 +85,7 @@ def test_adjoint_mix_of_a_solved_batch_is_zero_and_finite():
     model = keras_sip.SIPModel(keras_sip.MLP(2, 2, (8,), seed=0), SINE, solver, keras_sip.SIP(adjoint_mix=1.0))
     z = tf.constant([[0.1, 0.2], [0.3, -0.4]])
     y = model.simulate_scaled(z, None)
-    batch = keras_sip.training.Batch(y, y, None, None, tf.ones(2))
+    batch = keras_sip.training.methods.Batch(y, y, None, None, tf.ones(2))
     np.testing.assert_array_equal(model.method.desired_update(model, batch, z).update, np.zeros((2, 2)))
 
 
@@ -166,7 +166,7 @@ def test_labels_are_causes_and_failures_have_no_weight():
     simulator = keras_sip.Exponential(dtype="float64")
     # log y runs from -3 to 0.5; nothing simulates to -1.
     y = np.array([[np.exp(-3.0)], [1.0], [np.exp(0.5)], [-1.0]])
-    solver = keras_sip.LevenbergMarquardt(max_steps=40, tolerance=1e-6)
+    solver = keras_sip.LevenbergMarquardt(max_steps=40, residual_tolerance=1e-6)
     x, weight = keras_sip.label_with_solver(simulator, solver, y, batch_size=3)
     np.testing.assert_allclose(x[:3, 0], [-3.0, 0.0, 0.5], atol=1e-5)
     np.testing.assert_array_equal(weight[:3], np.ones(3))
