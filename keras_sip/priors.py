@@ -30,11 +30,16 @@ class Whitened(NamedTuple):
 
     Attributes:
         components: `[B, k]`, one for each row of the factor.
-        field: `[B, *x_shape]` for the rest, or None where the prior has no spectrum.
+        field: `[B, *x_shape]` for the rest, or () where the prior has no spectrum.
     """
 
     components: tf.Tensor
-    field: Any = None
+    # Not None, which is an entry to tf.nest and to loops.
+    field: Any = ()
+
+    @property
+    def has_field(self):
+        return not isinstance(self.field, tuple)
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -154,7 +159,7 @@ class GaussianPrior:
     def root(self, whitened):
         """C^(1/2) z `[B, *x_shape]` of white coordinates z."""
         x = tf.reshape(whitened.components @ self._matrix(whitened.components.dtype), [-1, *self.x_shape])
-        if self.spectrum is None or whitened.field is None:
+        if not whitened.has_field:
             return x
         return x + tf.constant(self.scale, x.dtype) * self._filtered(whitened.field, 0.5)
 
@@ -217,7 +222,7 @@ class GaussianPrior:
         first, second = tf.unstack(random_fields.split_seed(seed, 2))
         # At least one number is drawn where there are no components.
         components = random_fields.normal([num, max(self.num_components, 1)], first, dtype=dtype)
-        field = None
+        field = ()
         if self.spectrum is not None:
             field = random_fields.normal([num, *self.x_shape], second, dtype=dtype)
         return Whitened(components[:, : self.num_components], field)
@@ -229,7 +234,7 @@ class GaussianPrior:
         """
         whitened = self.whiten(x)
         square = tf.reduce_sum(tf.square(tf.cast(whitened.components, tf.float64)), axis=1)
-        if whitened.field is not None:
+        if whitened.has_field:
             square += tf.reduce_sum(tf.square(self._rows(tf.cast(whitened.field, tf.float64))), axis=1)
         size = self.size if self.spectrum is not None else self.num_components
         return tf.cast(-0.5 * (square + self._log_determinant + size * np.log(2 * np.pi)), x.dtype)
@@ -237,11 +242,15 @@ class GaussianPrior:
     @functools.cached_property
     def stddev(self):
         """Standard deviation of each component of x, NumPy `[*x_shape]`."""
-        variance = np.sum(np.square(self.factor), axis=0)
-        if self.spectrum is not None:
-            rest = spectral_bases.pointwise_variance(self.spectrum, self.x_shape, self.basis)
-            variance = variance + np.square(self.scale) * rest
-        return np.sqrt(variance)
+        return np.sqrt(np.sum(np.square(self.factor), axis=0) + self.variance_of_rest)
+
+    @functools.cached_property
+    def variance_of_rest(self):
+        """Variance of each component of x by the spectrum alone, NumPy `[*x_shape]`."""
+        if self.spectrum is None:
+            return np.zeros(self.x_shape)
+        rest = spectral_bases.pointwise_variance(self.floored_spectrum, self.x_shape, self.basis)
+        return np.square(self.scale) * rest
 
     # Facts ------------------------------------------------------------------------------------------------------------
 
@@ -262,8 +271,13 @@ class GaussianPrior:
 
     def without_rest(self):
         """The prior of the components alone."""
-        config = self._arguments()
-        return type(self)(**{**config, "spectrum": None})
+        return self if self.spectrum is None else type(self)(**{**self._arguments(), "spectrum": None})
+
+    def rescaled(self, unit):
+        """The prior of x / unit, unit broadcast against `[*x_shape]`, one number for each channel of a field."""
+        unit = np.broadcast_to(np.asarray(unit, np.float64), self.x_shape)
+        scaled = {name: getattr(self, name) / unit for name in ("mean", "factor", "scale")}
+        return type(self)(**{**self._arguments(), **scaled})
 
     def check(self, simulator):
         """Refuse a simulator whose x has another shape."""
@@ -334,7 +348,7 @@ class GaussianPrior:
         return np.linalg.pinv(unit_rows.T, rcond=1e-13) / lengths[:, None] / self.scale.reshape(-1)
 
     @functools.cached_property
-    def _floored(self):
+    def floored_spectrum(self):
         """The spectrum, above 0 everywhere."""
         return np.maximum(self.spectrum, SMALLEST_DEVIATION**2 * np.max(self.spectrum))
 
@@ -343,7 +357,8 @@ class GaussianPrior:
         """(I + F R^-1 F^T)^-1 F R^-1 `[k, n]`, R the covariance of the rest, and the logarithm of the determinant."""
         if not self.num_components:
             return np.zeros((0, self.size)), 0.0
-        weighted = np.asarray(self._filtered(tf.constant(self.factor / self.scale), -1.0)) / self.scale
+        with tf.init_scope():
+            weighted = np.asarray(self._filtered(tf.constant(self.factor / self.scale), -1.0)) / self.scale
         weighted = weighted.reshape(-1, self.size)
         square = np.eye(self.num_components) + weighted @ self.factor.reshape(-1, self.size).T
         return np.linalg.solve(square, weighted), float(np.linalg.slogdet(square)[1])
@@ -354,7 +369,7 @@ class GaussianPrior:
             rows = (self.factor / self.scale).reshape(-1, self.size)
             unit = 2 * np.sum(np.log(self.scale)) if self.has_full_rank else 0.0
             return float(np.linalg.slogdet(rows @ rows.T)[1] + unit)
-        modes = np.sum(spectral_bases.multiplicity(self.x_shape, self.basis) * np.log(self._floored))
+        modes = np.sum(spectral_bases.multiplicity(self.x_shape, self.basis) * np.log(self.floored_spectrum))
         return float(modes + 2 * np.sum(np.log(self.scale))) + self._gain[1]
 
     def _whiten(self, d, dtype):
@@ -366,8 +381,7 @@ class GaussianPrior:
 
     def _components(self, d):
         """The white coordinates of d = x - m in the directions of F."""
-        with tf.init_scope():
-            matrix = self._readout if self.spectrum is None else self._gain[0]
+        matrix = self._readout if self.spectrum is None else self._gain[0]
         return tf.matmul(self._rows(d), tf.constant(matrix, d.dtype), transpose_b=True)
 
     def _matrix(self, dtype):
@@ -378,7 +392,7 @@ class GaussianPrior:
 
     def _filtered(self, field, power):
         """B^T S^power B field."""
-        return spectral_bases.spectral_filter(field, self._floored**power, self.basis)
+        return spectral_bases.spectral_filter(field, self.floored_spectrum**power, self.basis)
 
 
 def _drawn(simulator, examples, seed):

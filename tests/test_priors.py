@@ -42,7 +42,7 @@ def dense(prior, product):
 
 def parts(whitened):
     """The coordinates that there are, float64 NumPy."""
-    return [np.asarray(part, np.float64) for part in whitened if part is not None]
+    return [np.asarray(part, np.float64) for part in tf.nest.flatten(whitened)]
 
 
 @pytest.fixture(scope="module", params=["fourier", "sine", "cosine", "low rank", "vector", "dense"])

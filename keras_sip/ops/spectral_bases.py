@@ -24,6 +24,16 @@ def modes(field, basis):
     return transforms.cosine_transform(field, axes) if basis == "cosine" else field
 
 
+def field_of_modes(values, basis, shape):
+    """The inverse of `modes`: a field of `shape` `(*resolution, C)`."""
+    axes = range(1, len(shape))
+    if basis == "fourier":
+        return transforms.field_from_modes(values * tf.cast(np.sqrt(np.prod(shape[:-1])), values.dtype), shape[:-1])
+    if basis == "sine":
+        return transforms.sine_transform(values, axes)
+    return transforms.inverse_cosine_transform(values, axes) if basis == "cosine" else values
+
+
 def spectral_filter(field, factors, basis):
     """Multiply each mode by a real number; symmetric, its own transpose.
 
@@ -34,7 +44,7 @@ def spectral_filter(field, factors, basis):
     """
     if basis == "fourier":
         return transforms.periodic_filter(field, factors)
-    factors, axes = tf.constant(factors, field.dtype), range(1, field.shape.rank - 1)
+    factors, axes = tf.convert_to_tensor(factors, field.dtype), range(1, field.shape.rank - 1)
     if basis == "sine":
         return transforms.sine_transform(factors * transforms.sine_transform(field, axes), axes)
     if basis == "cosine":
@@ -59,17 +69,27 @@ def mean_power(fields, basis):
 
 
 def pointwise_variance(spectrum, shape, basis):
-    """The variance in each component of a field of `shape` `(*resolution, C)` with independent modes of a spectrum."""
+    """The variance in each component of a field of `shape` `(*resolution, C)` with independent modes of a spectrum.
+
+    NumPy for a spectrum of NumPy; a tensor `[B, *shape]` for spectra `[B, ...]` of a tensor.
+    """
+    if not tf.is_tensor(spectrum):
+        with tf.init_scope():
+            return np.asarray(pointwise_variance(tf.constant(spectrum, tf.float64)[None], shape, basis))[0]
     if basis == "components":
-        return np.asarray(spectrum)
+        return spectrum
     if basis == "fourier":
         # Waves have the same mean square everywhere.
-        weights = multiplicity(shape, basis)
-        total = np.sum(weights * spectrum, axis=tuple(range(1, weights.ndim))) / np.prod(shape[:-1])
-        return np.broadcast_to(total, shape).copy()
+        weights = tf.constant(multiplicity(shape, basis), spectrum.dtype)
+        total = tf.reduce_sum(weights * spectrum, axis=list(range(2, 1 + len(shape)))) / np.prod(shape[:-1])
+        batch = tf.shape(spectrum)[:1]
+        total = tf.reshape(total, [-1, *[1] * (len(shape) - 1), shape[-1]])
+        return tf.broadcast_to(total, tf.concat([batch, shape], axis=0))
     transform = transforms.sine_transform if basis == "sine" else transforms.cosine_transform
     for axis, length in enumerate(shape[:-1]):
-        squares = np.square(np.asarray(transform(tf.eye(length, dtype=tf.float64), [1])))
         # Row i of the transformed identity holds cell i in all modes.
-        spectrum = np.moveaxis(np.tensordot(squares, spectrum, axes=(1, axis)), 0, axis)
+        squares = tf.square(transform(tf.eye(length, dtype=spectrum.dtype), [1]))
+        first = tf.tensordot(spectrum, squares, axes=([axis + 1], [1]))
+        order = [*range(axis + 1), len(shape), *range(axis + 1, len(shape))]
+        spectrum = tf.transpose(first, order)
     return spectrum
