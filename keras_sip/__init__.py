@@ -35,6 +35,7 @@ from keras_sip.optimizers import (
     AdaHessian,
     HessianFree,
     Muon,
+    SecondOrderOptimizer,
 )
 from keras_sip.serving.export import (
     export_onnx,
@@ -55,6 +56,10 @@ from keras_sip.simulators import (
     Simulator,
     SpectralSimulator,
     from_function,
+)
+from keras_sip.simulators.base import (
+    join_observation,
+    split_observation,
 )
 from keras_sip.solvers import (
     LBFGS,
@@ -96,17 +101,29 @@ from keras_sip.training.losses import (
 from keras_sip.training.methods import (
     SIP,
     Adjoint,
+    Batch,
+    StepReport,
     Supervised,
     TrainingMethod,
 )
 from keras_sip.training.model import (
     SIPModel,
 )
+from keras_sip.training.network import (
+    ScaledNetwork,
+)
+from keras_sip.training.physics import (
+    ScaledPhysics,
+)
+from keras_sip.training.weight_problem import (
+    WeightProblem,
+)
 
 __all__ = [
     "AdaHessian",
     "Adjoint",
     "AnalyticInverse",
+    "Batch",
     "Chain",
     "DampedSpectralInverse",
     "Degraded",
@@ -141,6 +158,9 @@ __all__ = [
     "SIPModel",
     "SIPPhysicsLayer",
     "SaddleFreeNewton",
+    "ScaledNetwork",
+    "ScaledPhysics",
+    "SecondOrderOptimizer",
     "SignStep",
     "Simulator",
     "SolverError",
@@ -148,9 +168,11 @@ __all__ = [
     "SpectralInverse",
     "SpectralSimulator",
     "Status",
+    "StepReport",
     "Supervised",
     "TrainingMethod",
     "UNet",
+    "WeightProblem",
     "WienerInverse",
     "__version__",
     "auto_solver",
@@ -164,6 +186,8 @@ __all__ = [
     "export_saved_model",
     "from_arrays",
     "from_function",
+    "join_observation",
     "label_with_solver",
     "load_pretrained",
+    "split_observation",
 ]

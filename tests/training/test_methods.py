@@ -36,13 +36,13 @@ def updates(method, solver, simulator=SINE):
     generator = np.random.default_rng(1)
     z = tf.constant(generator.uniform(-1, 1, (16, 2)), tf.float32)
     y = simulator(generator.uniform(-1, 1, (16, 2)).astype("float32"))
-    batch = keras_sip.training.Batch(y, y, None, None, tf.ones(16))
+    batch = keras_sip.Batch(y, y, None, None, tf.ones(16))
     own = solver.solve(simulator, z, y).update
     with tf.GradientTape() as tape:
         tape.watch(z)
         objective = simulator.objective(simulator.forward(z), y)
     return (
-        model.method.desired_update(model, batch, z).update.numpy(),
+        model.method.desired_update(model.physics, batch, z).update.numpy(),
         own.numpy(),
         -tape.gradient(objective, z).numpy(),
     )
@@ -84,9 +84,9 @@ def test_adjoint_mix_of_a_solved_batch_is_zero_and_finite():
     solver = keras_sip.GaussNewton()
     model = keras_sip.SIPModel(keras_sip.MLP(2, 2, (8,), seed=0), SINE, solver, keras_sip.SIP(adjoint_mix=1.0))
     z = tf.constant([[0.1, 0.2], [0.3, -0.4]])
-    y = model.simulate_scaled(z, None)
-    batch = keras_sip.training.Batch(y, y, None, None, tf.ones(2))
-    np.testing.assert_array_equal(model.method.desired_update(model, batch, z).update, np.zeros((2, 2)))
+    y = model.physics.simulate(z, None)
+    batch = keras_sip.Batch(y, y, None, None, tf.ones(2))
+    np.testing.assert_array_equal(model.method.desired_update(model.physics, batch, z).update, np.zeros((2, 2)))
 
 
 @pytest.mark.parametrize("power", [0.25, 1.0])
