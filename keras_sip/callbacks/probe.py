@@ -67,7 +67,7 @@ class Probe:
         physics = self.model.physics
         z, _ = self.model.scaled_network(observation, training=False)
         _, downhill, _ = physics.adjoint(z, y_target, context)
-        y, result = physics.solve(z, y_target, context)
+        y, result = physics.solve(z, y_target, context, self.model.method.solver)
         return {
             "solver/failed": tf.cast(result.failed, tf.float32),
             "solver/not_descending": tf.cast(

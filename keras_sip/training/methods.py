@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_sip.errors import check_choice, check_number, check_positive_int, three_part
 from keras_sip.ops import batched
+from keras_sip.solvers.base import InverseSolver
 from keras_sip.solvers.problem import half_square
 from keras_sip.training.network import ScaledNetwork
 from keras_sip.training.physics import ScaledPhysics
@@ -64,6 +65,8 @@ class TrainingMethod:
     `physics` is a `ScaledPhysics`, simulator and solver in units of x_scale; `network` a `ScaledNetwork`.
     """
 
+    # The solver to train with, where it is not the model's.
+    solver = None
     needs_labels = False
     optimizer_steps = 1
     # Norm of z - (z0 + U) that the network descends; second-order optimizers need the half square.
@@ -117,6 +120,8 @@ class TrainingMethod:
 
 
 PROXIES = ("l2", "l1")
+# What earlier versions' SIP set in the model's solver, by the names that solvers have for it.
+SOLVER_OPTIONS = {"solver_steps": "max_steps", "solver_tolerance": "tolerance", "curvature_power": "curvature_power"}
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -126,35 +131,39 @@ class SIP(TrainingMethod):
 
     The regimes of Section 3 of the paper are settings of it:
 
-        SIP()                                               one solver step, Eq. 6
-        SIP(solver_steps=m)                                 U = dx_0 + ... + dx_m
-        SIP(solver_steps=1000, solver_tolerance=1e-6)       the solver run to convergence, Eq. 5
-        SIP(updates_per_solve=K, sufficient_decrease=tau)   Theorem 3
+        SIP()                                                               one solver step, Eq. 6
+        SIP(GaussNewton(max_steps=m))                                       U = dx_0 + ... + dx_m
+        SIP(GaussNewton(max_steps=1000, residual_tolerance=1e-6))           the solver run to convergence, Eq. 5
+        SIP(updates_per_solve=K, sufficient_decrease=tau)                   Theorem 3
 
     Args:
+        solver: The `InverseSolver` to train with; None takes the model's.
         step_size: Factor on U.
-        solver_steps, solver_tolerance: The solver's `max_steps` and `tolerance` in training; None leaves its own.
         updates_per_solve: Network updates towards one x_tilde = x0 + U before the solver is asked again (Theorem 3).
         sufficient_decrease: tau of Eq. 11, or None. With it, an example takes part in further updates of one solve only
             until its objective has fallen by tau/2 of L(x0), the stopping rule of Theorem 3 where L(x*) = 0.
-        curvature_power: p of a solver with that option (`SaddleFreeNewton`), for few unknowns: component j of U along
-            eigenvector j of the Hessian is multiplied by |lambda_j|^p.
         adjoint_mix: beta. With the downhill adjoint a of back-propagation, U becomes U + beta a |U| / |a|, |.| the root
             mean square over the batch: better in y, where the solver alone spends all effort on x.
         proxy: Norm of z - (z0 + U) that the network descends: "l2", half its square, or "l1", for which only the sign
             of each component of U counts (the authors' published code for the rotated sine).
     """
 
+    solver: InverseSolver | None = dataclasses.field(default=None, kw_only=False)
     step_size: float = 1.0
-    solver_steps: int | None = None
-    solver_tolerance: float | None = None
     updates_per_solve: int = 1
     sufficient_decrease: float | None = None
-    curvature_power: float | None = None
     adjoint_mix: float = 0.0
     proxy: str = "l2"
 
     def __post_init__(self):
+        if self.solver is not None and not isinstance(self.solver, InverseSolver):
+            raise TypeError(
+                three_part(
+                    "`solver` to be a keras_sip.InverseSolver, or None for the model's",
+                    f"solver={self.solver!r}",
+                    "Pass an instance such as GaussNewton(max_steps=3).",
+                )
+            )
         check_number("step_size", self.step_size, exclusive=True)
         check_positive_int("updates_per_solve", self.updates_per_solve)
         check_number("adjoint_mix", self.adjoint_mix)
@@ -167,7 +176,9 @@ class SIP(TrainingMethod):
         return self.updates_per_solve
 
     def check(self, physics):
-        if physics.solver is None:
+        if self.solver is not None:
+            self.solver.check(physics.scaled)
+        elif physics.solver is None:
             raise ValueError(
                 three_part(
                     "a solver for method 'sip'",
@@ -175,10 +186,9 @@ class SIP(TrainingMethod):
                     "Pass one, such as GaussNewton(), or choose method='adjoint'.",
                 )
             )
-        self._solver(physics)
 
     def desired_update(self, physics, batch, z):
-        y, result = physics.solve(z, batch.y_target, batch.context, solver=self._solver(physics))
+        y, result = physics.solve(z, batch.y_target, batch.context, self.solver)
         update = self.step_size * result.update
         if self.adjoint_mix:
             _, downhill, _ = physics.adjoint(z, batch.y_target, batch.context)
@@ -188,25 +198,6 @@ class SIP(TrainingMethod):
 
     def direction(self, update):
         return tf.sign(update) if self.proxy == "l1" else update
-
-    def _solver(self, physics):
-        """The model's solver with the options that this method sets."""
-        given = {
-            "max_steps": self.solver_steps,
-            "tolerance": self.solver_tolerance,
-            "curvature_power": self.curvature_power,
-        }
-        options = {name: value for name, value in given.items() if value is not None}
-        lacking = sorted(name for name in options if not hasattr(physics.solver, name))
-        if lacking:
-            raise ValueError(
-                three_part(
-                    f"a solver with the option {', '.join(lacking)}",
-                    f"{physics.solver!r}",
-                    "Use SaddleFreeNewton(), or leave the option out of SIP(...).",
-                )
-            )
-        return physics.solver.with_options(**options)
 
     def train_step(self, physics, network, batch):
         report = super().train_step(physics, network, batch)
@@ -228,6 +219,26 @@ class SIP(TrainingMethod):
         now = physics.objective(physics.simulate(z, batch.context), batch.y_target, batch.context)
         reached = before - now >= 0.5 * self.sufficient_decrease * before
         return tf.cast(~reached, batch.weight.dtype)
+
+    def get_config(self):
+        config = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        solver = self.solver and keras.saving.serialize_keras_object(self.solver)
+        return {**config, "solver": solver}
+
+    @classmethod
+    def from_config(cls, config):
+        earlier = {name: config[name] for name in SOLVER_OPTIONS if config.get(name) is not None}
+        if earlier:
+            raise ValueError(
+                three_part(
+                    "options of the solver to be given to the solver",
+                    ", ".join(f"{name}={value!r}" for name, value in earlier.items()),
+                    "Write SIP(GaussNewton(max_steps=3)); models saved with such options load as they are.",
+                )
+            )
+        config = {name: value for name, value in config.items() if name not in SOLVER_OPTIONS}
+        solver = config.get("solver") and keras.saving.deserialize_keras_object(config["solver"])
+        return cls(**{**config, "solver": solver})
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -279,3 +290,14 @@ def get(method: str | TrainingMethod) -> TrainingMethod:
             "Choose a listed name, or pass an object such as SIP(updates_per_solve=4).",
         )
     )
+
+
+def moved_to_solver(method: dict, solver: dict | None) -> dict:
+    """The config of a method of an earlier version, its options of the solver in a solver of its own."""
+    options = {SOLVER_OPTIONS[name]: method["config"].get(name) for name in SOLVER_OPTIONS}
+    options = {name: value for name, value in options.items() if value is not None}
+    if solver is None or method["registered_name"] != "keras_sip>SIP" or not options:
+        return method
+    own = {name: value for name, value in method["config"].items() if name not in SOLVER_OPTIONS}
+    own["solver"] = {**solver, "config": {**solver["config"], **options}}
+    return {**method, "config": own}

@@ -71,7 +71,7 @@ class SIPModel(keras.Model):
         self.simulator = simulator
         self.method = methods.get(method)
         self.batch_reduction = check_choice("batch_reduction", batch_reduction, REDUCTIONS)
-        self.physics = ScaledPhysics(simulator, x_scale, solver)
+        self.physics = ScaledPhysics(simulator, x_scale, self.method.solver if solver is None else solver)
         self.scaled_network = ScaledNetwork(network, self.physics, input_scale)
         self.method.check(self.physics)
         self._measured = SIPMetrics()
@@ -115,7 +115,7 @@ class SIPModel(keras.Model):
         # Kept as it was asked for: a model saved on a CPU may be loaded on a GPU.
         self._jit_compile_asked = jit_compile
         if jit_compile == "auto" and not run_eagerly:
-            jit_compile = self.physics.compiles_whole_step(self.network, replicas)
+            jit_compile = self.physics.compiles_whole_step(self.network, replicas, self.method.solver)
         self._take_step = weight_problem.training_step(
             self.physics, self.scaled_network, self.method, optimizer, replicas
         )
@@ -154,7 +154,8 @@ class SIPModel(keras.Model):
         shuffle = kwargs.pop("shuffle", True)
         data = as_batches(self.simulator, x, y, sample_weight, batch_size=batch_size, shuffle=shuffle)
         callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
-        if self.solver is not None and self.solver.on_failure == "raise":
+        solver = self.method.solver or self.solver
+        if solver is not None and solver.on_failure == "raise":
             callbacks.append(RaiseOnFailure())
         # Shuffled already where it should be; Keras would warn that it cannot shuffle a dataset.
         return super().fit(data, callbacks=callbacks, shuffle=False, **kwargs)
@@ -245,7 +246,7 @@ class SIPModel(keras.Model):
         if not self._evaluate_solver or self.solver is None:
             values |= self._values(batch, z, self.physics.simulate(z, batch.context))
             return self._record("test", values, sample_weight)
-        y, result = self.physics.solve(z, batch.y_target, batch.context)
+        y, result = self.physics.solve(z, batch.y_target, batch.context, self.method.solver)
         values |= self._values(batch, z, y)
         values |= {"failed": result.failed, "solver_steps": result.num_steps, "update_norm": _rms(result.update)}
         values["not_descending"] = self._not_descending(batch, z, y, result.update)
@@ -273,6 +274,7 @@ class SIPModel(keras.Model):
 
     @classmethod
     def from_config(cls, config):
+        config = {**config, "method": methods.moved_to_solver(config["method"], config["solver"])}
         nested = ("network", "simulator", "solver", "method")
         restored = {name: keras.saving.deserialize_keras_object(config[name]) for name in nested if config[name]}
         return cls(**{**config, **restored})
