@@ -92,8 +92,8 @@ VARIANTS = {
     "sip_curvature": Variant(
         label="SIP, p = 1/4",
         about="each component times its curvature to the power 1/4: better in y",
-        method=keras_sip.SIP(curvature_power=0.25),
-        solver=saddle_free_newton,
+        method="sip",
+        solver=lambda options: saddle_free_newton(options).with_options(curvature_power=0.25),
         optimizer=adam,
     ),
     "sip_adjoint": Variant(

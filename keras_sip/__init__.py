@@ -35,6 +35,7 @@ from keras_sip.optimizers import (
     AdaHessian,
     HessianFree,
     Muon,
+    SecondOrderOptimizer,
 )
 from keras_sip.serving.export import (
     export_onnx,
@@ -102,11 +103,22 @@ from keras_sip.training.losses import (
 from keras_sip.training.methods import (
     SIP,
     Adjoint,
+    Batch,
+    StepReport,
     Supervised,
     TrainingMethod,
 )
 from keras_sip.training.model import (
     SIPModel,
+)
+from keras_sip.training.network import (
+    ScaledNetwork,
+)
+from keras_sip.training.physics import (
+    ScaledPhysics,
+)
+from keras_sip.training.weight_problem import (
+    WeightProblem,
 )
 
 __all__ = [
@@ -114,6 +126,7 @@ __all__ = [
     "AdaHessian",
     "Adjoint",
     "AnalyticInverse",
+    "Batch",
     "Chain",
     "DampedSpectralInverse",
     "Degraded",
@@ -150,6 +163,9 @@ __all__ = [
     "SIPModel",
     "SIPPhysicsLayer",
     "SaddleFreeNewton",
+    "ScaledNetwork",
+    "ScaledPhysics",
+    "SecondOrderOptimizer",
     "SignStep",
     "Simulator",
     "SimulatorWrapper",
@@ -158,9 +174,11 @@ __all__ = [
     "SpectralInverse",
     "SpectralSimulator",
     "Status",
+    "StepReport",
     "Supervised",
     "TrainingMethod",
     "UNet",
+    "WeightProblem",
     "WienerInverse",
     "__version__",
     "auto_solver",
