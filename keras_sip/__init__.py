@@ -32,9 +32,12 @@ from keras_sip.networks import (
     UNet,
 )
 from keras_sip.optimizers import (
+    SOAP,
     AdaHessian,
+    HalfInverse,
     HessianFree,
     Muon,
+    NaturalGradient,
 )
 from keras_sip.serving.export import (
     export_onnx,
@@ -116,6 +119,7 @@ __all__ = [
     "Fallback",
     "GaussNewton",
     "GradientDescent",
+    "HalfInverse",
     "HalfSumOfSquares",
     "Heat",
     "HessianFree",
@@ -126,6 +130,7 @@ __all__ = [
     "LineSearch",
     "MLP",
     "Muon",
+    "NaturalGradient",
     "NavierStokes",
     "Newton",
     "Nondimensional",
@@ -140,6 +145,7 @@ __all__ = [
     "SIP",
     "SIPModel",
     "SIPPhysicsLayer",
+    "SOAP",
     "SaddleFreeNewton",
     "SignStep",
     "Simulator",
