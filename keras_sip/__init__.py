@@ -32,9 +32,12 @@ from keras_sip.networks import (
     UNet,
 )
 from keras_sip.optimizers import (
+    SOAP,
     AdaHessian,
+    HalfInverse,
     HessianFree,
     Muon,
+    NaturalGradient,
     SecondOrderOptimizer,
 )
 from keras_sip.serving.export import (
@@ -137,6 +140,7 @@ __all__ = [
     "Fallback",
     "GaussNewton",
     "GradientDescent",
+    "HalfInverse",
     "HalfSumOfSquares",
     "Heat",
     "HessianFree",
@@ -147,6 +151,7 @@ __all__ = [
     "LineSearch",
     "MLP",
     "Muon",
+    "NaturalGradient",
     "NavierStokes",
     "Newton",
     "Nondimensional",
@@ -162,6 +167,7 @@ __all__ = [
     "SIP",
     "SIPModel",
     "SIPPhysicsLayer",
+    "SOAP",
     "SaddleFreeNewton",
     "ScaledNetwork",
     "ScaledPhysics",
