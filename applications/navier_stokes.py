@@ -49,9 +49,7 @@ def chain(options):
     Few conjugate-gradient steps: they change x only where the marker sees it. Levenberg-Marquardt, which scales up what
     is hardly seen, lowers the objective as far but raises the error in x.
     """
-    return keras_sip.Chain(
-        solvers=(keras_sip.ReverseSimulation(max_steps=2), keras_sip.GaussNewton(cg_steps=options.cg_steps))
-    )
+    return keras_sip.Chain(keras_sip.ReverseSimulation(max_steps=2), keras_sip.GaussNewton(cg_steps=options.cg_steps))
 
 
 def add_options(parser):
