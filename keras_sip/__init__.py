@@ -32,9 +32,13 @@ from keras_sip.networks import (
     UNet,
 )
 from keras_sip.optimizers import (
+    SOAP,
     AdaHessian,
+    HalfInverse,
     HessianFree,
     Muon,
+    NaturalGradient,
+    SecondOrderOptimizer,
 )
 from keras_sip.serving.export import (
     export_onnx,
@@ -102,11 +106,22 @@ from keras_sip.training.losses import (
 from keras_sip.training.methods import (
     SIP,
     Adjoint,
+    Batch,
+    StepReport,
     Supervised,
     TrainingMethod,
 )
 from keras_sip.training.model import (
     SIPModel,
+)
+from keras_sip.training.network import (
+    ScaledNetwork,
+)
+from keras_sip.training.physics import (
+    ScaledPhysics,
+)
+from keras_sip.training.weight_problem import (
+    WeightProblem,
 )
 
 __all__ = [
@@ -114,6 +129,7 @@ __all__ = [
     "AdaHessian",
     "Adjoint",
     "AnalyticInverse",
+    "Batch",
     "Chain",
     "DampedSpectralInverse",
     "Degraded",
@@ -124,6 +140,7 @@ __all__ = [
     "Fallback",
     "GaussNewton",
     "GradientDescent",
+    "HalfInverse",
     "HalfSumOfSquares",
     "Heat",
     "HessianFree",
@@ -134,6 +151,7 @@ __all__ = [
     "LineSearch",
     "MLP",
     "Muon",
+    "NaturalGradient",
     "NavierStokes",
     "Newton",
     "Nondimensional",
@@ -149,7 +167,11 @@ __all__ = [
     "SIP",
     "SIPModel",
     "SIPPhysicsLayer",
+    "SOAP",
     "SaddleFreeNewton",
+    "ScaledNetwork",
+    "ScaledPhysics",
+    "SecondOrderOptimizer",
     "SignStep",
     "Simulator",
     "SimulatorWrapper",
@@ -158,9 +180,11 @@ __all__ = [
     "SpectralInverse",
     "SpectralSimulator",
     "Status",
+    "StepReport",
     "Supervised",
     "TrainingMethod",
     "UNet",
+    "WeightProblem",
     "WienerInverse",
     "__version__",
     "auto_solver",

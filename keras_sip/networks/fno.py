@@ -1,5 +1,7 @@
 """Fourier neural operator for fields on a line or a rectangular grid."""
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_sip.errors import check_input_shape, check_positive_int
@@ -9,7 +11,17 @@ from keras_sip.networks.spectral_layers import AppendCoordinates, SpectralConvol
 PROJECTION = 128
 
 
-def FNO(input_shape, output_channels, *, modes=12, width=32, layers=4, padding=9, seed=None, name="fno"):
+def FNO(
+    input_shape: Sequence[int],
+    output_channels: int,
+    *,
+    modes: int = 12,
+    width: int = 32,
+    layers: int = 4,
+    padding: int = 9,
+    seed: int | None = None,
+    name: str = "fno",
+) -> keras.Model:
     """Fourier neural operator: layers that multiply low Fourier modes by learned matrices, beside a local linear map.
 
         v_0 = P (x, coordinates), then `padding` zeros after the last cell of each axis

@@ -1,5 +1,7 @@
 """U-Net for fields on a rectangular grid."""
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_sip.errors import check_choice, check_input_shape, check_positive_int, three_part
@@ -9,7 +11,16 @@ from keras_sip.networks.initializers import FanInUniform
 PADDINGS = ("zero", "periodic")
 
 
-def UNet(input_shape, output_channels, *, levels=4, filters=16, padding="zero", seed=None, name="unet"):
+def UNet(
+    input_shape: Sequence[int],
+    output_channels: int,
+    *,
+    levels: int = 4,
+    filters: int = 16,
+    padding: str = "zero",
+    seed: int | None = None,
+    name: str = "unet",
+) -> keras.Model:
     """U-Net: an encoder of halving resolutions, and a decoder that gets each of them back through a skip connection.
 
         stem   D(x)                                       at full resolution
