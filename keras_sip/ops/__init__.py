@@ -19,8 +19,10 @@ from keras_sip.ops import (
     spectral_transforms,
     staggered,
     stencils,
+    time_integration,
     truncated_cg,
 )
+from keras_sip.ops.time_integration import integrate, runge_kutta_4
 
 __all__ = [
     "advection",
@@ -38,4 +40,7 @@ __all__ = [
     "spectral_transforms",
     "staggered",
     "stencils",
+    "time_integration",
+    "integrate",
+    "runge_kutta_4",
 ]
