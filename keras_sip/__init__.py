@@ -16,6 +16,10 @@ from keras_sip import (
 from keras_sip._version import (
     __version__,
 )
+from keras_sip.comparison import (
+    Comparison,
+    compare,
+)
 from keras_sip.data import (
     dataset,
     evaluation_set,
@@ -108,6 +112,7 @@ __all__ = [
     "Adjoint",
     "AnalyticInverse",
     "Chain",
+    "Comparison",
     "DampedSpectralInverse",
     "Degraded",
     "DirectInverse",
@@ -157,6 +162,7 @@ __all__ = [
     "callbacks",
     "check_simulator",
     "check_solver",
+    "compare",
     "dataset",
     "diagnose",
     "evaluation_set",

@@ -5,6 +5,7 @@ import time
 from keras_sip.callbacks.follower import Follower
 from keras_sip.checkpoints import Checkpoints
 from keras_sip.errors import check_number, check_positive_int, three_part
+from keras_sip.locks import FolderLock
 
 
 class ExactResume(Follower):
@@ -29,7 +30,7 @@ class ExactResume(Follower):
         seconds: Seconds between checkpoints, or None.
 
     Raises:
-        OutputError: At the start or when saving: the folder cannot be written.
+        OutputError: At the start or when saving: the folder cannot be written, or another process writes there.
         DamagedFileError: All checkpoints are damaged.
     """
 
@@ -38,7 +39,7 @@ class ExactResume(Follower):
         self.checkpoints = Checkpoints(folder)
         self.every = None if every is None else check_positive_int("every", every)
         self.seconds = None if seconds is None else check_number("seconds", seconds)
-        self._saved_step = self._restored_step = None
+        self._saved_step = self._restored_step = self._lock = None
 
     def restore(self, model):
         """Make `model` what it was at the newest whole checkpoint; returns its step, 0 where there is none."""
@@ -62,6 +63,8 @@ class ExactResume(Follower):
                 )
             )
         self.checkpoints.prepare()
+        # Kept after a training that ended with an error; a second fit of this process goes on with it.
+        self._lock = self._lock or FolderLock(self.checkpoints.folder)
         self._by_epochs = self.params.get("epochs", 1) > 1
         if self._by_epochs and self.step % (self.params["steps"] or 1):
             raise ValueError(
@@ -94,5 +97,7 @@ class ExactResume(Follower):
 
     def on_train_end(self, logs=None):
         self.save()
+        self._lock.release()
+        self._lock = None
         # A second fit goes on from here.
         self._restored_step = self._first_step = self.step

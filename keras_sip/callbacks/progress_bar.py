@@ -26,7 +26,7 @@ class ProgressBar(Follower):
 
     def __init__(self, title="training", steps=None, stream=None):
         super().__init__()
-        self.title, self.steps, self.stream = title, steps, stream
+        self.title, self.steps, self.stream, self.line = title, steps, stream, None
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -39,8 +39,14 @@ class ProgressBar(Follower):
         super().on_train_batch_end(batch, logs)
         self.line.show(self.step, self.running_means(), self.steps_per_second)
 
+    def on_test_begin(self, logs=None):
+        # An evaluation between steps; one by itself has no line.
+        if self.line is not None:
+            self.line.note("measuring ...")
+
     def on_train_end(self, logs=None):
         self.line.close()
+        self.line = None
 
 
 class ProgressLine:
@@ -57,12 +63,12 @@ class ProgressLine:
         self.title, self.steps, self.budget = title, steps, budget
         self.stream = stream or sys.stdout
         self.on_terminal = self.stream.isatty()
-        self._shown_at = 0.0
+        self._shown_at, self._step = 0.0, 0
 
     def note(self, text):
-        """A word on what is going on before there is a first step."""
+        """A word on what is going on while no step ends: compiling, measuring."""
         if self.on_terminal:
-            self._draw(f"{self.title}  {text}")
+            self._draw(f"{self.title} {f'after step {self._step}: ' if self._step else ' '}{text}")
 
     def show(self, step, means, steps_per_second, train_seconds=0.0):
         """Redraw the line, or print one if the last is some time ago.
@@ -73,6 +79,7 @@ class ProgressLine:
             steps_per_second: 0 where it is not known yet.
             train_seconds: Of the budget, where there is one.
         """
+        self._step = step
         now, last = time.monotonic(), self._share_done(step, train_seconds) >= 1
         pause = SECONDS_BETWEEN_DRAWS if self.on_terminal else SECONDS_BETWEEN_LINES
         if now - self._shown_at < pause and not last:
