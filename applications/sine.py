@@ -80,9 +80,8 @@ VARIANTS = {
     "sip_curvature": sip(
         "SIP, p = 1/4",
         "each component times its curvature to the power 1/4: better in y",
-        saddle_free_newton,
+        lambda options: saddle_free_newton(options).with_options(curvature_power=0.25),
         adam,
-        method=keras_sip.SIP(curvature_power=0.25),
     ),
     "sip_adjoint": sip(
         "SIP + 3 adjoints",
