@@ -16,6 +16,10 @@ from keras_sip import (
 from keras_sip._version import (
     __version__,
 )
+from keras_sip.comparison import (
+    Comparison,
+    compare,
+)
 from keras_sip.data import (
     dataset,
     evaluation_set,
@@ -133,6 +137,7 @@ __all__ = [
     "AnalyticInverse",
     "Batch",
     "Chain",
+    "Comparison",
     "DampedSpectralInverse",
     "Degraded",
     "DiagonalForm",
@@ -195,6 +200,7 @@ __all__ = [
     "callbacks",
     "check_simulator",
     "check_solver",
+    "compare",
     "dataset",
     "diagnose",
     "evaluation_set",
