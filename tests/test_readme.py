@@ -66,7 +66,7 @@ def test_the_shell(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "file", ["applications/poisson.py", "RESULTS.md", "docs/poisson_curves.png", "docs/tensorboard.png"]
+    "file", ["applications/poisson.py", "RESULTS.md", "docs/images/poisson_curves.png", "docs/images/tensorboard.png"]
 )
 def test_files_that_it_names_exist(file):
     assert file in README

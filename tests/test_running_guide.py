@@ -57,4 +57,4 @@ def test_the_shell(folder):
 
 
 def test_the_picture_is_there_and_small():
-    assert 20_000 < (pathlib.Path(__file__).parents[1] / "docs" / "tensorboard.png").stat().st_size < 250_000
+    assert 20_000 < (pathlib.Path(__file__).parents[1] / "docs" / "images" / "tensorboard.png").stat().st_size < 250_000
