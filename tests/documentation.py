@@ -1,20 +1,25 @@
 """The code that pages show, to be run by the tests as it stands."""
 
+import linecache
 import pathlib
 import re
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+def text(page):
+    """A page as it is written; `page` is its path from the root of the checkout."""
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
 def blocks(page):
     """The Python examples of a page, in order."""
-    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return re.findall(r"^```python\n(.*?)^```", text(page), re.DOTALL | re.MULTILINE)
 
 
 def shell_commands(page, program="python -m keras_sip"):
     """What stands behind `program` in the indented lines of a page."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    return re.findall(rf"^    {re.escape(program)} (.*)$", text, re.MULTILINE)
+    return re.findall(rf"^    {re.escape(program)} (.*)$", text(page), re.MULTILINE)
 
 
 def run(code, names=None, *, shorter=()):
@@ -27,7 +32,10 @@ def run(code, names=None, *, shorter=()):
         if shown not in code:
             raise AssertionError(f"{shown!r} is no longer in the example")
         code = code.replace(shown, short)
-    exec(compile(code, "example", "exec"), names)
+    # TensorFlow reads the source of what it traces, as it would that of a script.
+    name = f"<example {hash(code)}>"
+    linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
+    exec(compile(code, name, "exec"), names)
     return names
 
 

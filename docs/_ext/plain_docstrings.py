@@ -1,7 +1,7 @@
 """Docstrings in plain text, as this project writes them, made into reStructuredText.
 
-In plain text `name` is code, |x - x*| is a norm and not a substitution, a * b a product and not emphasis, and an indented
-block is an equation or a piece of code. Google style sections (Args, Returns, ...) are left to Sphinx's napoleon.
+In plain text `name` is code, |x - x*| is a norm and not a substitution, a * b a product and not emphasis, and an
+indented block is an equation or a piece of code. Google style sections (Args, Returns, ...) are left to napoleon.
 """
 
 import inspect
