@@ -30,12 +30,12 @@ import json
 import pathlib
 import sys
 
-from _comparison import as_csv, as_json, compare, time_tables
-from _experiment import rate_of
-from _robustness import write_robustness
-from _runner import REFUSED, is_finished, main
-from _search import rates_table, searched_rates
+from experiments.comparison import as_csv, as_json, compare, time_tables
+from experiments.experiment import rate_of
+from experiments.runner import REFUSED, is_finished, main
 from keras_sip.errors import check_number, three_part
+from studies.rate_search import rates_table, searched_rates
+from studies.robustness import write_robustness
 
 DEFAULT_SHARE = 0.2
 

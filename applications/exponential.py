@@ -13,9 +13,9 @@ import sys
 
 import keras
 
-import _exponential_figure
 import keras_sip
-from _runner import Experiment, Variant, main
+from ensembles import exponential_figure
+from experiments.runner import Experiment, Variant, main
 
 
 def sgd(options):
@@ -144,7 +144,7 @@ def run(argv=None):
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--figure", action="store_true")
     own, others = parser.parse_known_args(argv)
-    return (_exponential_figure.main if own.figure else main)(EXPERIMENT, others)
+    return (exponential_figure.main if own.figure else main)(EXPERIMENT, others)
 
 
 if __name__ == "__main__":

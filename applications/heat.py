@@ -19,11 +19,10 @@ import sys
 
 import keras
 
-import _heat_hyperparameters
-import _heat_solvers
 import keras_sip
-from _baselines import adam, add_cg_options, baselines
-from _runner import Experiment, Variant, main_or_study
+from experiments.baselines import adam, add_cg_options, baselines
+from experiments.runner import Experiment, Variant, main_or_study
+from studies import heat_hyperparameters, heat_solvers
 
 
 def muon(options):
@@ -103,7 +102,7 @@ EXPERIMENT = Experiment(
     add_options=add_options,
 )
 
-STUDIES = {"hyperparameters": _heat_hyperparameters.main, "solvers": _heat_solvers.main}
+STUDIES = {"hyperparameters": heat_hyperparameters.main, "solvers": heat_solvers.main}
 
 
 def run(argv=None):

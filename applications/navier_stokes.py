@@ -21,13 +21,13 @@ import sys
 import keras
 import tensorflow as tf
 
-import _fluid_reverse
 import keras_sip
-import report
-from _fluid_pictures import flow_animation, flow_figure, vorticity
-from _fluid_table import table1
-from _runner import Experiment, Variant, main_or_study
+from experiments import figures
+from experiments.runner import Experiment, Variant, main_or_study
 from keras_sip.simulators.base import split_observation
+from studies import fluid_reverse
+from studies.fluid_pictures import flow_animation, flow_figure, vorticity
+from studies.table1 import table1
 
 
 def adam(options):
@@ -146,7 +146,7 @@ def small_scale_error(simulator, x, x_ref):
 
 
 def vorticities(y_target, x_true, predictions):
-    return report.reconstructions(
+    return figures.reconstructions(
         y_target, vorticity(x_true), {label: vorticity(x) for label, x in predictions.items()}
     )
 
@@ -154,11 +154,11 @@ def vorticities(y_target, x_true, predictions):
 def further_results(options, folder, evaluation, models):
     observation, x_true = evaluation
     labels = {method: VARIANTS[method].label for method in models}
-    if report.available():
+    if figures.available():
         first = tf.nest.map_structure(lambda entry: entry[:3], observation)
         predictions = {labels[method]: model(first, training=False).numpy() for method, model in models.items()}
         simulator = next(iter(models.values())).simulator
-        report.save(flow_figure(simulator, first, x_true[:3], predictions), folder.path / "flow.png")
+        figures.save(flow_figure(simulator, first, x_true[:3], predictions), folder.path / "flow.png")
         best = next(iter(predictions))
         context = {name: entry[:1] for name, entry in split_observation(first)[1].items()}
         both = {"truth": x_true[:1], best: predictions[best][:1]}
@@ -188,7 +188,7 @@ EXPERIMENT = Experiment(
     reconstructions=vorticities,
 )
 
-STUDIES = {"reverse": _fluid_reverse.main}
+STUDIES = {"reverse": fluid_reverse.main}
 
 
 def run(argv=None):

@@ -13,8 +13,8 @@ and the trained models (saved_models/). An interrupted run goes on with the same
 import sys
 
 import keras_sip
-from _baselines import adam, add_cg_options, baselines
-from _runner import Experiment, Variant, main
+from experiments.baselines import adam, add_cg_options, baselines
+from experiments.runner import Experiment, Variant, main
 
 # The slope |J^T r| is nearly all in the longest waves and falls long before the short ones are found.
 CG_TOLERANCE = 1e-6

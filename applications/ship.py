@@ -19,10 +19,10 @@ import sys
 import keras
 
 import keras_sip
-from _options import FREE_ON_RESUME, parse_options
-from _records import RunFolder
-from _runner import EVALUATION_SEED, FINISHED, INTERRUPTED, REFUSED, train_all
-from _shipping import write_shipped_model
+from experiments.options import FREE_ON_RESUME, parse_options
+from experiments.records import RunFolder
+from experiments.runner import EVALUATION_SEED, FINISHED, INTERRUPTED, REFUSED, train_all
+from experiments.shipping import write_shipped_model
 from keras_sip.errors import three_part
 
 

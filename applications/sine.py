@@ -20,11 +20,10 @@ import sys
 
 import keras
 
-import _sine_figure
-import _sine_options
-import _sine_two_stage
 import keras_sip
-from _runner import Experiment, Variant, main_or_study
+from ensembles import sine_figure
+from experiments.runner import Experiment, Variant, main_or_study
+from studies import sine_options, sine_two_stage
 
 
 def saddle_free_newton(options):
@@ -93,8 +92,8 @@ VARIANTS = {
     "sip_curvature": Variant(
         label="SIP, p = 1/4",
         about="each component times its curvature to the power 1/4: better in y",
-        method=keras_sip.SIP(curvature_power=0.25),
-        solver=saddle_free_newton,
+        method="sip",
+        solver=lambda options: saddle_free_newton(options).with_options(curvature_power=0.25),
         optimizer=adam,
     ),
     "sip_adjoint": Variant(
@@ -133,7 +132,7 @@ EXPERIMENT = Experiment(
     reconstructions=None,
 )
 
-STUDIES = {"options": _sine_options.main, "two_stage": _sine_two_stage.main}
+STUDIES = {"options": sine_options.main, "two_stage": sine_two_stage.main}
 
 
 def run(argv=None):
@@ -141,7 +140,7 @@ def run(argv=None):
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--figure", action="store_true")
     own, others = parser.parse_known_args(argv)
-    return _sine_figure.main(EXPERIMENT, others) if own.figure else main_or_study(EXPERIMENT, STUDIES, others)
+    return sine_figure.main(EXPERIMENT, others) if own.figure else main_or_study(EXPERIMENT, STUDIES, others)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_sip
-import report
+from experiments import figures
 from keras_sip import plotting
 
 SIMULATOR = keras_sip.QuarticBowl(dtype="float64")
@@ -49,10 +49,10 @@ def main(argv=None):
     for label, path in paths.items():
         x1, x2 = path["coarse"][-1]
         print(f"{label}: x = ({x1:.4f}, {x2:.4f}), |y|^2 = {np.sum(observed(path['coarse'][-1:]) ** 2):.3g}")
-    if report.available():
-        report.save(figure(paths), options.output / "trajectories.png")
+    if figures.available():
+        figures.save(figure(paths), options.output / "trajectories.png")
     else:
-        print(f"No figure: {report.REMEDY}")
+        print(f"No figure: {figures.REMEDY}")
     return 0
 
 
@@ -121,7 +121,7 @@ def write_csv(paths, file):
 
 def figure(paths):
     """x space and y space, with contours of |y|^2 at powers of two."""
-    colours = report.colours(paths)
+    colours = figures.colours(paths)
     with plotting.figure(width=7.5, height=3.9) as drawn:
         left, right = drawn.subplots(1, 2)
         start = next(iter(paths.values()))["fine"][0]

@@ -32,9 +32,13 @@ from keras_sip.networks import (
     UNet,
 )
 from keras_sip.optimizers import (
+    SOAP,
     AdaHessian,
+    HalfInverse,
     HessianFree,
     Muon,
+    NaturalGradient,
+    SecondOrderOptimizer,
 )
 from keras_sip.serving.export import (
     export_onnx,
@@ -44,17 +48,23 @@ from keras_sip.serving.pretrained import (
     load_pretrained,
 )
 from keras_sip.simulators import (
+    Ability,
     Degraded,
+    DiagonalForm,
     Exponential,
     Heat,
     NavierStokes,
     Nondimensional,
     Poisson,
     QuarticBowl,
+    ReverseForm,
     RotatedSine,
     Simulator,
+    SimulatorWrapper,
     SpectralSimulator,
     from_function,
+    join_observation,
+    split_observation,
 )
 from keras_sip.solvers import (
     LBFGS,
@@ -96,26 +106,41 @@ from keras_sip.training.losses import (
 from keras_sip.training.methods import (
     SIP,
     Adjoint,
+    Batch,
+    StepReport,
     Supervised,
     TrainingMethod,
 )
 from keras_sip.training.model import (
     SIPModel,
 )
+from keras_sip.training.network import (
+    ScaledNetwork,
+)
+from keras_sip.training.physics import (
+    ScaledPhysics,
+)
+from keras_sip.training.weight_problem import (
+    WeightProblem,
+)
 
 __all__ = [
+    "Ability",
     "AdaHessian",
     "Adjoint",
     "AnalyticInverse",
+    "Batch",
     "Chain",
     "DampedSpectralInverse",
     "Degraded",
+    "DiagonalForm",
     "DirectInverse",
     "Exponential",
     "FNO",
     "Fallback",
     "GaussNewton",
     "GradientDescent",
+    "HalfInverse",
     "HalfSumOfSquares",
     "Heat",
     "HessianFree",
@@ -126,6 +151,7 @@ __all__ = [
     "LineSearch",
     "MLP",
     "Muon",
+    "NaturalGradient",
     "NavierStokes",
     "Newton",
     "Nondimensional",
@@ -135,22 +161,30 @@ __all__ = [
     "Poisson",
     "Project",
     "QuarticBowl",
+    "ReverseForm",
     "ReverseSimulation",
     "RotatedSine",
     "SIP",
     "SIPModel",
     "SIPPhysicsLayer",
+    "SOAP",
     "SaddleFreeNewton",
+    "ScaledNetwork",
+    "ScaledPhysics",
+    "SecondOrderOptimizer",
     "SignStep",
     "Simulator",
+    "SimulatorWrapper",
     "SolverError",
     "SolverResult",
     "SpectralInverse",
     "SpectralSimulator",
     "Status",
+    "StepReport",
     "Supervised",
     "TrainingMethod",
     "UNet",
+    "WeightProblem",
     "WienerInverse",
     "__version__",
     "auto_solver",
@@ -164,6 +198,8 @@ __all__ = [
     "export_saved_model",
     "from_arrays",
     "from_function",
+    "join_observation",
     "label_with_solver",
     "load_pretrained",
+    "split_observation",
 ]

@@ -195,9 +195,9 @@ PROBLEMS = [
     ),
     Problem(
         "navier_stokes",
-        keras_sip.NavierStokes((6, 5), num_steps=1, viscosity=0.1, dtype="float64"),
-        _normal_pair(BATCH, 6, 5, 2, unit=3.0),
-        _marker(BATCH, 6, 5),
+        keras_sip.NavierStokes((8, 5), num_steps=1, viscosity=0.1, dtype="float64"),
+        _normal_pair(BATCH, 8, 5, 2, unit=3.0),
+        _marker(BATCH, 8, 5),
         solvers=(keras_sip.GradientDescent, keras_sip.ReverseSimulation),
     ),
 ]

@@ -1,6 +1,7 @@
 """BatchStatistics: what batch norm has learned of the data, measured anew before it is used."""
 
 import contextlib
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -33,7 +34,7 @@ class BatchStatistics(keras.callbacks.Callback):
         batch_size: Examples in a batch, those of the training; a smaller last batch is left out.
     """
 
-    def __init__(self, observation, batch_size=32):
+    def __init__(self, observation: Any, batch_size: int = 32) -> None:
         super().__init__()
         check_positive_int("batch_size", batch_size)
         examples = len(tf.nest.flatten(observation)[0])
@@ -47,15 +48,16 @@ class BatchStatistics(keras.callbacks.Callback):
             )
             for first in range(0, examples - batch_size + 1, batch_size)
         ]
-        self._measured = self._measure = None
+        self._measured: keras.Model | None = None
+        self._measure: Any = None
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict | None = None) -> None:
         self.measure()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         self.measure()
 
-    def measure(self):
+    def measure(self) -> None:
         """Put the statistics of the observations in place of the moving averages."""
         if self._measured is not self.model:
             self._measured, self._layers = self.model, list(_batch_norms(self.model))

@@ -3,6 +3,8 @@
 import shutil
 import sys
 import time
+from collections.abc import Mapping
+from typing import TextIO
 
 from keras_sip.callbacks.follower import Follower
 
@@ -24,22 +26,22 @@ class ProgressBar(Follower):
         stream: Where it is shown; None is standard output.
     """
 
-    def __init__(self, title="training", steps=None, stream=None):
+    def __init__(self, title: str = "training", steps: int | None = None, stream: TextIO | None = None) -> None:
         super().__init__()
         self.title, self.steps, self.stream = title, steps, stream
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         super().on_train_begin(logs)
         per_epoch = self.params.get("steps")
         steps = self.steps or (per_epoch and self.step + per_epoch * self.params.get("epochs", 1))
         self.line = ProgressLine(self.title, steps, self.stream)
         self.line.note("compiling the training step ...")
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         super().on_train_batch_end(batch, logs)
         self.line.show(self.step, self.running_means(), self.steps_per_second)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         self.line.close()
 
 
@@ -53,18 +55,20 @@ class ProgressLine:
         budget: Seconds of training that the run may take, or None.
     """
 
-    def __init__(self, title, steps, stream=None, *, budget=None):
+    def __init__(
+        self, title: str, steps: int | None, stream: TextIO | None = None, *, budget: float | None = None
+    ) -> None:
         self.title, self.steps, self.budget = title, steps, budget
         self.stream = stream or sys.stdout
         self.on_terminal = self.stream.isatty()
         self._shown_at = 0.0
 
-    def note(self, text):
+    def note(self, text: str) -> None:
         """A word on what is going on before there is a first step."""
         if self.on_terminal:
             self._draw(f"{self.title}  {text}")
 
-    def show(self, step, means, steps_per_second, train_seconds=0.0):
+    def show(self, step: int, means: Mapping[str, float], steps_per_second: float, train_seconds: float = 0.0) -> None:
         """Redraw the line, or print one if the last is some time ago.
 
         Args:
@@ -85,7 +89,7 @@ class ProgressLine:
         else:
             print(line, file=self.stream, flush=True)
 
-    def close(self):
+    def close(self) -> None:
         """Leave the line as it is and go to the next."""
         if self.on_terminal and self._shown_at:
             print(file=self.stream, flush=True)

@@ -173,10 +173,10 @@ def _simulate(model, x, context):
 def _refine(model, y, context, steps):
     observation, good = without_bad_examples(join_observation(y, context))
     y_target, context = split_observation(observation)
-    simulator, physics = model.simulator, model._physics
-    z, _ = model.predict_scaled(observation, training=False)
-    start = simulator.objective(physics.forward(z, context), y_target, context)
-    result = model.solver.improve(physics, z, y_target, context, steps=steps)
+    physics = model.physics
+    z, _ = model.scaled_network(observation, training=False)
+    start = physics.objective(physics.scaled.forward(z, context), y_target, context)
+    result = physics.refine(z, y_target, context, steps)
     # By the same objective as `infer` is judged by: the solver's own is in other units and rounds otherwise.
     better = result.objective <= start
     x = physics.to_physical(batched.where_example(better, result.x, z))
@@ -243,11 +243,10 @@ def _checked(value, spec):
 
 
 def _context_spec(simulator):
-    """Specs of the context's entries with a free batch size, read off one sample; {} without context."""
-    context = simulator.sample(1, (0, 0)).get("context") if simulator.has("sample") else None
+    """Specs of the context's entries with a free batch size; {} without context."""
     return {
-        name: tf.TensorSpec((None, *value.shape[1:]), value.dtype, name=f"context_{name}")
-        for name, value in (context or {}).items()
+        name: tf.TensorSpec(spec.shape, spec.dtype, name=f"context_{name}")
+        for name, spec in (simulator.context_spec() or {}).items()
     }
 
 

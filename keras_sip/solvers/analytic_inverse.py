@@ -5,6 +5,7 @@ import dataclasses
 import keras
 
 from keras_sip.errors import three_part
+from keras_sip.simulators.abilities import Ability
 from keras_sip.solvers.direct_inverse import DirectInverse
 
 
@@ -24,7 +25,7 @@ class AnalyticInverse(DirectInverse):
 
     def check(self, simulator):
         super().check(simulator)
-        if not simulator.has("inverse"):
+        if not simulator.has(Ability.INVERSE):
             raise TypeError(
                 three_part(
                     "a simulator that defines `inverse(self, y_target, x_near, context=None)`",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.errors import check_choice, check_number, check_positive_int, three_part
+from keras_sip.errors import check_choice, check_number, check_positive_int, must_define, three_part
 from keras_sip.ops import batched
 from keras_sip.simulators.base import check_simulator_interface
 from keras_sip.solvers.problem import InverseProblem
@@ -144,12 +144,11 @@ class InverseSolver:
 
     def step(self, problem, x, state):
         """One step from x."""
-        raise NotImplementedError(
-            three_part(
-                f"`{type(self).__name__}` to define `step(self, problem, x, state)` or `solve(...)`",
-                "a solver with neither",
-                "Add `step` for an iterative solver; the shared loop does the rest.",
-            )
+        raise must_define(
+            self,
+            "step(self, problem, x, state)` or `solve(...)",
+            "a solver with neither",
+            "Add `step` for an iterative solver; the shared loop does the rest.",
         )
 
     def solve(self, simulator, x0, y_target, context=None, y0=None, evaluate_result=False):

@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from keras_sip.errors import three_part
+from keras_sip.errors import must_define, three_part
 from keras_sip.ops import batched
 from keras_sip.solvers.base import InverseSolver, Status
 from keras_sip.solvers.problem import InverseProblem
@@ -33,12 +33,11 @@ class DirectInverse(InverseSolver):
 
     def direct_update(self, problem, x0, y0):
         """U `[B, *x_shape]` for an `InverseProblem` in physical units; y0 is P(x0), or None where it is not known."""
-        raise NotImplementedError(
-            three_part(
-                f"`{type(self).__name__}` to define `direct_update(self, problem, x0, y0)`",
-                "a direct inverse without it",
-                "Return the change of x0 that solves the problem.",
-            )
+        raise must_define(
+            self,
+            "direct_update(self, problem, x0, y0)",
+            "a direct inverse without it",
+            "Return the change of x0 that solves the problem.",
         )
 
     def refining(self, max_steps):

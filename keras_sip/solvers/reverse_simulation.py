@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_sip.errors import check_number, three_part
+from keras_sip.simulators.abilities import Ability
 from keras_sip.solvers.base import InverseSolver, Step
 
 
@@ -39,7 +40,7 @@ class ReverseSimulation(InverseSolver):
 
     def check(self, simulator):
         super().check(simulator)
-        if simulator.reverse_form is None:
+        if not simulator.has(Ability.REVERSE_FORM):
             raise TypeError(
                 three_part(
                     "a simulator with a `reverse_form`: a process that can be run backward in time",

@@ -14,15 +14,14 @@ import pytest
 import tensorflow as tf
 from tiny import TINY
 
-import _comparison
-import _search
 import compare
 import keras_sip
-import report
-from _experiment import Variant, rate_of
-from _options import parse_options
-from _records import Metrics
+from experiments import comparison, figures
+from experiments.experiment import Variant, rate_of
+from experiments.options import parse_options
+from experiments.records import Metrics
 from keras_sip.checkpoints import Checkpoints
+from studies import rate_search
 
 # Errors fall as 1 / step; "slow" takes twice the time for a step, seed 1 is worse by a half.
 SECONDS_A_STEP = {"quick": 1.0, "slow": 2.0}
@@ -45,7 +44,7 @@ def made_up(tmp_path):
 @pytest.fixture
 def compared(made_up):
     experiment = dataclasses.replace(TINY, table_steps=(2, 4))
-    return _comparison.compare(experiment, made_up, ["quick", "slow"])
+    return comparison.compare(experiment, made_up, ["quick", "slow"])
 
 
 def test_errors_at_equal_steps_are_those_of_the_seeds(compared):
@@ -77,23 +76,23 @@ def test_time_to_an_error_is_interpolated_and_missing_where_a_seed_does_not_reac
 def test_an_untrained_network_has_reached_nothing():
     errors = (0.1, 0.5, 0.2, 0.05)
     rows = [{"step": step, "x_error": error} for step, error in enumerate(errors)]
-    assert _comparison._reached(rows, 0.2, "step") == pytest.approx(2.0)
-    assert _comparison._reached(rows, 0.1, "step") == pytest.approx(2.5)
-    assert _comparison._reached(rows, 0.04, "step") is None
+    assert comparison._reached(rows, 0.2, "step") == pytest.approx(2.0)
+    assert comparison._reached(rows, 0.1, "step") == pytest.approx(2.5)
+    assert comparison._reached(rows, 0.04, "step") is None
 
 
 def test_tables_have_80_columns_and_say_what_was_not_reached(compared):
-    text = _comparison.time_tables(compared, {"quick": "A label of many letters", "slow": "Slow"})
+    text = comparison.time_tables(compared, {"quick": "A label of many letters", "slow": "Slow"})
     assert max(map(len, text.splitlines())) <= 80
     to_error = text.split("training seconds to an error")[1].splitlines()
     assert to_error[1].split()[1:3] == ["0.15", "0.2"] and to_error[2].split()[-6:][0] == "-"
 
 
 def test_json_and_csv_hold_all_numbers(compared):
-    numbers = json.loads(_comparison.as_json(compared, experiment="made up"))
+    numbers = json.loads(comparison.as_json(compared, experiment="made up"))
     assert numbers["experiment"] == "made up"
     assert numbers["error_at_step"]["slow"]["4"]["mean"] == pytest.approx(0.25)
-    rows = list(csv.DictReader(io.StringIO(_comparison.as_csv(compared))))
+    rows = list(csv.DictReader(io.StringIO(comparison.as_csv(compared))))
     assert len(rows) == sum(len(row) for by_method in compared.values() for row in by_method.values())
     row = next(row for row in rows if (row["quantity"], row["method"], row["at"]) == ("error_at_step", "slow", "4"))
     assert (row["mean"], row["low"], row["high"], row["missing"]) == ("0.25", "0.2", "0.3", "0")
@@ -102,7 +101,7 @@ def test_json_and_csv_hold_all_numbers(compared):
 def test_a_method_that_was_never_evaluated_again_is_left_out(made_up):
     made_up.append("broken", 0, 0, x_error=1.5)
     made_up.append("broken", 0, 1, x_error=float("nan"))
-    compared = _comparison.compare(TINY, made_up, ["quick", "broken"])
+    compared = comparison.compare(TINY, made_up, ["quick", "broken"])
     assert all(list(by_method) == ["quick"] for by_method in compared.values())
 
 
@@ -119,7 +118,7 @@ def searched(best, factors=(0.1, 1.0, 10.0), diverges_above=math.inf):
             for rate, _ in candidates.values()
         }
 
-    return _search._search("sip", variant, [1e-3 * factor for factor in factors], error)
+    return rate_search._search("sip", variant, [1e-3 * factor for factor in factors], error)
 
 
 def test_search_stays_between_its_candidates_where_the_best_is_there():
@@ -134,7 +133,7 @@ def test_search_goes_on_where_the_best_is_at_an_end(best):
 
 def test_search_ends_where_rates_diverge_and_after_a_number_of_candidates():
     assert max(searched(1.0, diverges_above=5e-2)) == pytest.approx(0.1)
-    assert len(searched(1e30)) == _search.MOST_CANDIDATES
+    assert len(searched(1e30)) == rate_search.MOST_CANDIDATES
     assert list(searched(1.0, factors=(1.0,))) == [1e-3]
 
 
@@ -144,8 +143,8 @@ def test_a_best_rate_at_an_end_is_said(tmp_path):
         "outer": {"rate": 1e-2, "x_error": {"0.001": 0.5, "0.01": 0.25}},
         "fixed": {"rate": 1e-2, "x_error": {}},
     }
-    (tmp_path / _search.FILE).write_text(json.dumps(found))
-    heading, inner, outer, fixed, remark = _search.rates_table(types.SimpleNamespace(path=tmp_path)).splitlines()
+    (tmp_path / rate_search.FILE).write_text(json.dumps(found))
+    heading, inner, outer, fixed, remark = rate_search.rates_table(types.SimpleNamespace(path=tmp_path)).splitlines()
     assert "*0.001 0.2500  0.01 diverged" in inner and "*0.01 0.2500" in outer and "0.0" not in fixed
     assert "beyond: outer" in remark
 
@@ -219,7 +218,7 @@ def test_the_searched_rate_is_recorded_and_used(whole):
     found = json.loads((path / "rates.json").read_text())
     assert list(found) == ["sip"] and found["sip"]["rate"] == 5e-3
     assert found["sip"]["x_error"]["0.005"] == pytest.approx(
-        Metrics(path / "search" / "metrics.csv").run("sip_5e-03", _search.SEARCH_SEED)[-1]["x_error"]
+        Metrics(path / "search" / "metrics.csv").run("sip_5e-03", rate_search.SEARCH_SEED)[-1]["x_error"]
     )
     model = trained_model(path)
     assert float(model.optimizer.learning_rate) == pytest.approx(5e-3)
@@ -244,7 +243,7 @@ def test_robustness_is_the_error_of_the_trained_model_on_degraded_observations(w
     assert errors["low_pass"]["sip"]["2.0"][0] == pytest.approx(float(expected), rel=1e-5)
     assert max(map(len, (path / "robustness.txt").read_text().splitlines())) <= 80
     assert len((path / "robustness.csv").read_text().splitlines()) == 1 + 4 * 5
-    assert not report.available() or tf.io.decode_png((path / "robustness.png").read_bytes()).shape[0] > 300
+    assert not figures.available() or tf.io.decode_png((path / "robustness.png").read_bytes()).shape[0] > 300
 
 
 def test_a_finished_comparison_is_resumed_without_training(whole, capsys):

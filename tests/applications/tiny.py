@@ -7,8 +7,8 @@ import types
 import keras
 
 import keras_sip
-from _records import Metrics
-from _runner import Experiment, Variant, main
+from experiments.records import Metrics
+from experiments.runner import Experiment, Variant, main
 from keras_sip.checkpoints import Checkpoints
 
 

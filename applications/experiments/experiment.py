@@ -1,0 +1,147 @@
+"""What an application says about its experiment: the physics, the network, and the methods to compare."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import keras
+
+import keras_sip
+from experiments import figures
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One of the methods that an experiment compares. Factories are given the parsed command line, `options`.
+
+    Args:
+        label: Its name in tables and figures.
+        about: One line for `--help`.
+        method: A training method of `SIPModel`: "sip", "adjoint", "supervised", or a `TrainingMethod`.
+        optimizer: `options -> keras optimizer`.
+        solver: `options -> InverseSolver`, where the method needs one.
+        network: `(simulator, seed) -> keras.Model`, where it is not the experiment's.
+        rate_factors: Learning rates that a search tries, over the optimizer's own; it goes on where the best is the
+            smallest or the largest.
+    """
+
+    label: str
+    about: str
+    method: str | keras_sip.TrainingMethod
+    optimizer: Callable
+    solver: Callable | None = None
+    network: Callable | None = None
+    rate_factors: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
+
+    def with_rate(self, rate):
+        """The same with another learning rate, at the start where it is a schedule."""
+        return dataclasses.replace(self, optimizer=lambda options: _with_rate(self.optimizer(options), rate))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A comparison of training methods on one physical system.
+
+    Args:
+        name: Of the script and of the default output folder.
+        title: In figures and tables.
+        description: The head of `--help`; the script's docstring.
+        simulator: `options -> Simulator`.
+        network: `(simulator, seed) -> keras.Model`, built; the same seed gives the same initial weights.
+        variants: The methods by their name on the command line.
+        default_methods: Those compared unless `--methods` says otherwise.
+        reference: The variant to which the others' errors are related.
+        steps, batch, resolution: Defaults of the options of these names; the length of `resolution` is the dimension,
+            and a system without a grid has `resolution=()` and no such option.
+        steps_per_execution: Training steps in one compiled execution, as in Keras: small networks need many. Numbers of
+            training batches are then means over an execution, and steps are evaluated at the end of theirs.
+        batch_reduction, input_scale, x_scale: As in `SIPModel`.
+        evaluation_examples: Size of the fixed evaluation set.
+        table_steps: Iterations that the table shows, and that are always evaluated.
+        error_parts: {name: `(simulator, x, x_ref) -> [B]`}, more errors to measure on the evaluation set; each gets a
+            column of metrics.csv.
+        add_options: `parser -> None`, adds the experiment's own options. They are taken to change results.
+        free_options: Names of own options that a resumed run may change.
+        further_results: `(options, folder, evaluation, models) -> None`, makes what only this experiment has, of the
+            trained `{method: model}` of the first seed.
+        reconstructions: `(y_target, x_true, predictions) -> Figure`; None draws no such figure.
+    """
+
+    name: str
+    title: str
+    description: str
+    simulator: Callable
+    network: Callable
+    variants: Mapping[str, Variant]
+    default_methods: tuple[str, ...] = ("sip", "adam")
+    reference: str = "adam"
+    steps: int = 60
+    batch: int = 128
+    resolution: tuple[int, ...] = (64, 64)
+    steps_per_execution: int = 1
+    batch_reduction: str = "mean"
+    input_scale: float | None = None
+    x_scale: float | None = None
+    evaluation_examples: int = 256
+    table_steps: tuple[int, ...] = (10, 20, 60, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
+    error_parts: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
+    add_options: Callable | None = None
+    free_options: tuple[str, ...] = ()
+    further_results: Callable | None = None
+    reconstructions: Callable | None = figures.reconstructions
+
+    def build_model(self, method, simulator, options, seed):
+        """The compiled `SIPModel` of a variant, with the initial weights of `seed`."""
+        variant = self.variants[method]
+        keras.utils.set_random_seed(seed)
+        model = keras_sip.SIPModel(
+            (variant.network or self.network)(simulator, seed),
+            simulator,
+            variant.solver(options) if variant.solver else None,
+            variant.method,
+            batch_reduction=self.batch_reduction,
+            input_scale=self.input_scale,
+            x_scale=self.x_scale,
+            name=method,
+        )
+        model.compile(variant.optimizer(options), steps_per_execution=self.steps_per_execution)
+        return model
+
+    def with_rates(self, rates):
+        """The same with the learning rates `{method: rate}`."""
+        changed = {method: self.variants[method].with_rate(rate) for method, rate in rates.items()}
+        return dataclasses.replace(self, variants={**self.variants, **changed})
+
+    def heading(self, options):
+        """What a run is, for tables and figures."""
+        cells = f"{' x '.join(map(str, options.resolution))} cells, " if self.resolution else ""
+        return f"{self.title}, {cells}batch {options.batch}"
+
+    def evaluation_schedule(self, options):
+        """The steps after which the evaluation set is measured: the table's, the last, and those between.
+
+        With `--evaluate-every n` every n-th step lies between, else about eight steps a decade.
+        """
+        if options.evaluate_every:
+            between = range(0, options.steps + 1, options.evaluate_every)
+        else:
+            decades = range(len(str(options.steps)))
+            between = {int(lead * 10**decade) for decade in decades for lead in (1, 1.5, 2, 3, 4, 5, 6, 8)}
+        steps = {0, *between, *self.table_steps, options.steps}
+        return sorted(step for step in steps if step <= options.steps)
+
+
+def rate_of(optimizer):
+    """The learning rate as a number, that at the start where it is a schedule."""
+    rate = optimizer.get_config()["learning_rate"]
+    rate = rate["config"]["initial_learning_rate"] if isinstance(rate, dict) else rate
+    # Without the rounding of float32, in which an optimizer keeps it.
+    return float(f"{rate:.6g}")
+
+
+def _with_rate(optimizer, rate):
+    config = optimizer.get_config()
+    if isinstance(config["learning_rate"], dict):
+        config["learning_rate"]["config"]["initial_learning_rate"] = rate
+    else:
+        config["learning_rate"] = rate
+    return type(optimizer).from_config(config)
