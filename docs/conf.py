@@ -16,6 +16,7 @@ author = "The keras_sip authors"
 release = version = keras_sip.__version__
 
 extensions = [
+    "linked_names",
     "myst_parser",
     "plain_docstrings",
     "sphinx.ext.autodoc",
@@ -50,4 +51,4 @@ html_theme = "furo"
 html_title = f"keras_sip {release}"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
