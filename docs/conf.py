@@ -9,6 +9,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 DOCS = pathlib.Path(__file__).parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS / "_ext")]
 
+import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
 import keras_sip  # noqa: E402
 
 project = "keras_sip"
@@ -25,6 +28,11 @@ extensions = [
     "sphinx.ext.viewcode",
 ]
 exclude_patterns = ["_build"]
+
+# Types under the names by which one imports them, not those of the files that they are defined in.
+tf.Tensor.__module__ = tf.TensorSpec.__module__ = "tf"
+tf.data.Dataset.__module__ = "tf.data"
+keras.Model.__module__ = keras.Variable.__module__ = "keras"
 
 # Docstrings. Only what a class documents itself is shown: Keras' own docstrings are Markdown, not for Sphinx.
 autodoc_inherit_docstrings = False
@@ -45,7 +53,8 @@ myst_heading_anchors = 3
 highlight_language = "none"
 suppress_warnings = ["myst.strikethrough"]
 
-smartquotes = False
+# Dashes, but no curly quotes in what is to be copied.
+smartquotes_action = "D"
 
 html_theme = "furo"
 html_title = f"keras_sip {release}"

@@ -23,6 +23,7 @@ def setup(app):
     # Before napoleon, whose priority is 500 and which would take apart what it does not know.
     app.connect("autodoc-process-docstring", rewrite, priority=400)
     app.connect("autodoc-process-signature", constructor_signature)
+    app.connect("autodoc-skip-member", skip_fields)
     return {"parallel_read_safe": True}
 
 
@@ -37,6 +38,11 @@ def constructor_signature(app, what, name, obj, options, signature, return_annot
         return None
     parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
     return stringify_signature(inspect.Signature(parameters), show_annotation=False), return_annotation
+
+
+def skip_fields(app, what, name, obj, skip, options):
+    """The fields of a named tuple have been described by the docstring of their class."""
+    return skip or (getattr(obj, "__doc__", None) or "").startswith("Alias for field number")
 
 
 def _rewritten(lines):
