@@ -59,6 +59,9 @@ def _rewritten(lines):
             in_block = not _continues_item(lines[:number])
             if in_block:
                 yield from ("::", "")
+        elif indent and not in_section and not in_block and not _continues_item(lines[:number]):
+            # A hanging indent, which would make a definition of the line before.
+            line = line.lstrip()
         if in_block:
             yield line
         else:
