@@ -16,6 +16,10 @@ from keras_sip import (
 from keras_sip._version import (
     __version__,
 )
+from keras_sip.comparison import (
+    Comparison,
+    compare,
+)
 from keras_sip.data import (
     dataset,
     evaluation_set,
@@ -32,9 +36,13 @@ from keras_sip.networks import (
     UNet,
 )
 from keras_sip.optimizers import (
+    SOAP,
     AdaHessian,
+    HalfInverse,
     HessianFree,
     Muon,
+    NaturalGradient,
+    SecondOrderOptimizer,
 )
 from keras_sip.priors import (
     GaussianPrior,
@@ -108,11 +116,22 @@ from keras_sip.training.losses import (
 from keras_sip.training.methods import (
     SIP,
     Adjoint,
+    Batch,
+    StepReport,
     Supervised,
     TrainingMethod,
 )
 from keras_sip.training.model import (
     SIPModel,
+)
+from keras_sip.training.network import (
+    ScaledNetwork,
+)
+from keras_sip.training.physics import (
+    ScaledPhysics,
+)
+from keras_sip.training.weight_problem import (
+    WeightProblem,
 )
 
 __all__ = [
@@ -120,7 +139,9 @@ __all__ = [
     "AdaHessian",
     "Adjoint",
     "AnalyticInverse",
+    "Batch",
     "Chain",
+    "Comparison",
     "DampedSpectralInverse",
     "Degraded",
     "DiagonalForm",
@@ -131,6 +152,7 @@ __all__ = [
     "GaussNewton",
     "GaussianPrior",
     "GradientDescent",
+    "HalfInverse",
     "HalfSumOfSquares",
     "Heat",
     "HessianFree",
@@ -143,6 +165,7 @@ __all__ = [
     "MLP",
     "MaximumAPosteriori",
     "Muon",
+    "NaturalGradient",
     "NavierStokes",
     "Newton",
     "Nondimensional",
@@ -158,7 +181,11 @@ __all__ = [
     "SIP",
     "SIPModel",
     "SIPPhysicsLayer",
+    "SOAP",
     "SaddleFreeNewton",
+    "ScaledNetwork",
+    "ScaledPhysics",
+    "SecondOrderOptimizer",
     "SignStep",
     "Simulator",
     "SimulatorWrapper",
@@ -167,16 +194,19 @@ __all__ = [
     "SpectralInverse",
     "SpectralSimulator",
     "Status",
+    "StepReport",
     "Step",
     "Supervised",
     "TrainingMethod",
     "UNet",
+    "WeightProblem",
     "WienerInverse",
     "__version__",
     "auto_solver",
     "callbacks",
     "check_simulator",
     "check_solver",
+    "compare",
     "dataset",
     "diagnose",
     "evaluation_set",

@@ -1,12 +1,15 @@
 """tf.data pipelines: (observation, x) from a simulator or from a user's arrays, in the simulator's precision."""
 
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_sip.errors import check_positive_int, three_part
 from keras_sip.ops import batched
 from keras_sip.simulators.abilities import Ability
-from keras_sip.simulators.base import check_simulator_interface, join_observation
+from keras_sip.simulators.base import Simulator, check_simulator_interface, join_observation, split_observation
 
 # Keeps evaluation examples apart from training ones of the same seed; any constant does.
 EVALUATION_STREAM = 1_000_003
@@ -135,6 +138,43 @@ def checked_arrays(simulator, y, x=None, context=None, sample_weight=None):
     if sample_weight is not None:
         return (observation, tensors.get("x", ()), tensors["sample_weight"])
     return (observation, tensors["x"]) if x is not None else observation
+
+
+def as_observation(simulator: Simulator, observation: Any) -> Any:
+    """An observation, y or {"y": ..., "context": ...}, as checked tensors in the simulator's precision."""
+    y, context = split_observation(observation)
+    return join_observation(simulator.as_y(y, name="y"), simulator.as_context(context))
+
+
+def as_batches(
+    simulator: Simulator,
+    observation: Any,
+    x: Any = None,
+    sample_weight: Any = None,
+    *,
+    batch_size: int | None = None,
+    shuffle: bool = False,
+) -> Any:
+    """What Keras is to iterate over: arrays as checked batches in the simulator's precision, datasets as they are."""
+    if not isinstance(observation, (np.ndarray, tf.Tensor, dict, list)):
+        return observation
+    y, context = split_observation(observation)
+    return from_arrays(simulator, y, x, context, sample_weight, batch_size=batch_size or 32, shuffle=shuffle)
+
+
+def unpack(simulator: Simulator, data: Any) -> tuple:
+    """(observation, x, weight, good) of a batch as Keras hands it over.
+
+    Examples whose observation is not finite are zeros of weight 0 and False in the boolean `good` `[B]`; x is None
+    where there are no labels.
+    """
+    observation, x, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    observation, good = without_bad_examples(as_observation(simulator, observation))
+    labelled = x is not None and not isinstance(x, tuple)
+    weight = tf.cast(good, simulator.dtype)
+    if sample_weight is not None:
+        weight *= tf.reshape(tf.cast(sample_weight, weight.dtype), tf.shape(weight))
+    return observation, simulator.as_x(x) if labelled else None, weight, good
 
 
 def without_bad_examples(observation):

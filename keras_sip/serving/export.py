@@ -173,9 +173,9 @@ def _simulate(model, x, context):
 def _refine(model, y, context, steps):
     observation, good = without_bad_examples(join_observation(y, context))
     y_target, context = split_observation(observation)
-    physics = model._physics
-    z, _ = model.predict_scaled(observation, training=False)
-    result = model.solver.refine(physics, z, y_target, context, steps=steps)
+    physics = model.physics
+    z, _ = model.scaled_network(observation, training=False)
+    result = physics.refine(z, y_target, context, steps)
     objective = result.objective
     answer = _flagged("x", physics.to_physical(result.x), good & tf.math.is_finite(objective))
     nan = tf.constant(np.nan, objective.dtype)

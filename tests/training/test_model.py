@@ -186,7 +186,6 @@ def test_physics_compiled_apart_takes_the_same_steps():
         model = make_model(solver=solver, simulator=simulator, optimizer=keras.optimizers.SGD(1e-3))
         start = np.concatenate([np.ravel(w) for w in model.get_weights()])
         model.fit(batches(simulator=simulator), steps_per_epoch=2, verbose=0)
-        assert model._compile_physics == simulator.prefers_xla
         changes.append(np.concatenate([np.ravel(w) for w in model.get_weights()]) - start)
     # The condition number of J^T J, a thousand on 8 x 8 cells, times the rounding of float32, in each of five CG steps.
     np.testing.assert_allclose(changes[0], changes[1], atol=5e-3 * np.max(np.abs(changes[0])))
@@ -274,15 +273,15 @@ def test_own_simulator_with_context_trains_refines_and_saves(tmp_path):
 
 
 def test_float64_observations_stay_float64_through_fit_evaluate_and_predict():
-    simulator = keras_sip.Poisson((8, 8), dtype="float64")
     seen = []
 
-    class Watching(keras_sip.SIPModel):
-        def predict_scaled(self, observation, *, training):
+    class Watching(keras_sip.Poisson):
+        def network_input(self, observation):
             seen.append(observation.dtype)
-            return super().predict_scaled(observation, training=training)
+            return super().network_input(observation)
 
-    model = Watching(small_network(simulator=simulator), simulator, keras_sip.AnalyticInverse())
+    simulator = Watching((8, 8), dtype="float64")
+    model = keras_sip.SIPModel(small_network(simulator=simulator), simulator, keras_sip.AnalyticInverse())
     model.compile("adam")
     observation, x = (value.numpy() for value in keras_sip.evaluation_set(simulator, 8, 1))
     model.fit(observation, x, validation_data=(observation, x), verbose=0)
