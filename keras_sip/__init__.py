@@ -26,6 +26,7 @@ from keras_sip.data import (
     from_arrays,
 )
 from keras_sip.diagnostics import (
+    check_calibration,
     check_simulator,
     check_solver,
     diagnose,
@@ -90,6 +91,7 @@ from keras_sip.solvers import (
     MaximumAPosteriori,
     Newton,
     NormalizedGradient,
+    Posterior,
     ReverseSimulation,
     SaddleFreeNewton,
     SignStep,
@@ -173,6 +175,7 @@ __all__ = [
     "Objective",
     "PhysicsLayer",
     "Poisson",
+    "Posterior",
     "Project",
     "QuarticBowl",
     "ReverseForm",
@@ -204,6 +207,7 @@ __all__ = [
     "__version__",
     "auto_solver",
     "callbacks",
+    "check_calibration",
     "check_simulator",
     "check_solver",
     "compare",

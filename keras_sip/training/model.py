@@ -10,6 +10,8 @@ from keras_sip.data import as_batches, as_observation, unpack
 from keras_sip.errors import check_choice, check_positive_int, three_part
 from keras_sip.ops import batched
 from keras_sip.simulators.base import check_simulator_interface, split_observation
+from keras_sip.solvers.maximum_a_posteriori import posterior_solver
+from keras_sip.solvers.posterior import Posterior
 from keras_sip.training import methods, weight_problem
 from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_network
 from keras_sip.training.metrics import SIPMetrics
@@ -79,6 +81,7 @@ class SIPModel(keras.Model):
         self._reported = {}
         self._phase = "train"
         self._refining = functools.cache(self._refining_function)
+        self._posterior_of = functools.cache(self._posterior_function)
         # Built here: a model trained by train_step alone would be saved without its optimizer.
         self.built = True
 
@@ -187,8 +190,30 @@ class SIPModel(keras.Model):
         to_physical = self.physics.to_physical
         return result._replace(x=to_physical(result.x), update=to_physical(result.update))
 
+    def posterior(self, observation, max_steps=10):
+        """What x may be, given the observation: a tensorflow-probability distribution around the refined answer.
+
+            posterior = model.posterior(observation)
+            x, error_bar = posterior.mean(), posterior.stddev()
+
+        By the model's solver where it is a `MaximumAPosteriori`, else by one with a prior measured on the simulator's
+        samples. The noise of y should be known: `context["noise_level"]`. See `keras_sip.check_calibration`.
+
+        Args:
+            observation: y, or {"y", "context"}.
+            max_steps: Of the search for the most probable x, which starts at the network's answer.
+
+        Returns:
+            A `Posterior` in physical units.
+        """
+        check_positive_int("max_steps", max_steps)
+        solver = posterior_solver(self.solver)
+        solver.check(self.simulator)
+        tensors = self._posterior_of(max_steps)(as_observation(self.simulator, observation))
+        return Posterior(*tensors, prior=solver.prior_of_posterior(self.simulator))
+
     def export(self, path, *, format="tf_saved_model", **options):
-        """Write the model for serving: a SavedModel with the signatures infer, simulate and refine, or ONNX.
+        """Write the model for serving: a SavedModel (signatures infer, simulate, refine, uncertainty), or ONNX.
 
         Args:
             path: What does not exist yet: a folder, or with "onnx" a file.
@@ -307,6 +332,19 @@ class SIPModel(keras.Model):
             y_target, context = split_observation(observation)
             z, _ = self.scaled_network(observation, training=False)
             return self.physics.compiled(refine, self.solver)(z, y_target, context)
+
+        return answer
+
+    def _posterior_function(self, max_steps):
+        """The tensors of the posterior, as a graph."""
+        solver = posterior_solver(self.solver)
+
+        @tf.function(reduce_retracing=True)
+        def answer(observation):
+            y_target, context = split_observation(observation)
+            z, _ = self.scaled_network(observation, training=False)
+            x = self.physics.to_physical(z)
+            return solver.posterior(self.simulator, x, y_target, context, steps=max_steps).tensors
 
         return answer
 
