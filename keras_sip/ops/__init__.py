@@ -11,6 +11,7 @@ from keras_sip.ops import (
     conjugate_gradient,
     derivatives,
     eigen,
+    linear_systems,
     moments,
     orthogonal,
     random_boxes,
@@ -22,6 +23,7 @@ from keras_sip.ops import (
     time_integration,
     truncated_cg,
 )
+from keras_sip.ops.linear_systems import cholesky_solve, solve, solve_block_tridiagonal
 from keras_sip.ops.time_integration import integrate, runge_kutta_4
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "conjugate_gradient",
     "derivatives",
     "eigen",
+    "linear_systems",
     "moments",
     "orthogonal",
     "truncated_cg",
@@ -41,6 +44,9 @@ __all__ = [
     "staggered",
     "stencils",
     "time_integration",
+    "cholesky_solve",
     "integrate",
     "runge_kutta_4",
+    "solve",
+    "solve_block_tridiagonal",
 ]
