@@ -16,6 +16,10 @@ from keras_sip import (
 from keras_sip._version import (
     __version__,
 )
+from keras_sip.comparison import (
+    Comparison,
+    compare,
+)
 from keras_sip.data import (
     dataset,
     evaluation_set,
@@ -75,6 +79,7 @@ from keras_sip.solvers import (
     Fallback,
     GaussNewton,
     GradientDescent,
+    InverseProblem,
     InverseSolver,
     LevenbergMarquardt,
     LimitedStep,
@@ -88,6 +93,7 @@ from keras_sip.solvers import (
     SolverResult,
     SpectralInverse,
     Status,
+    Step,
     WienerInverse,
     auto_solver,
 )
@@ -131,6 +137,7 @@ __all__ = [
     "AnalyticInverse",
     "Batch",
     "Chain",
+    "Comparison",
     "DampedSpectralInverse",
     "Degraded",
     "DiagonalForm",
@@ -144,6 +151,7 @@ __all__ = [
     "HalfSumOfSquares",
     "Heat",
     "HessianFree",
+    "InverseProblem",
     "InverseSolver",
     "LBFGS",
     "LevenbergMarquardt",
@@ -181,6 +189,7 @@ __all__ = [
     "SpectralSimulator",
     "Status",
     "StepReport",
+    "Step",
     "Supervised",
     "TrainingMethod",
     "UNet",
@@ -191,6 +200,7 @@ __all__ = [
     "callbacks",
     "check_simulator",
     "check_solver",
+    "compare",
     "dataset",
     "diagnose",
     "evaluation_set",

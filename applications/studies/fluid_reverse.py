@@ -14,7 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 import keras_sip
+from experiments.runner import writing_to
 from keras_sip.errors import check_number, check_positive_int
+from keras_sip.files import write_atomically
 from keras_sip.ops import staggered
 
 DOMAIN, DURATION = 128.0, 2.0
@@ -35,18 +37,18 @@ PARTS = ("uniform", "swirl", "small")
 def main(experiment, argv=None):
     """Measure, print and write reverse.txt; returns the exit code."""
     options = parse_options(argv)
-    options.output.mkdir(parents=True, exist_ok=True)
-    simulator = simulator_with(options.resolution, options.steps)
-    sections = [
-        f"Reverse simulation, {options.resolution} x {options.resolution} cells, {options.examples} examples",
-        *(strength_table(simulator, options.examples, seed, options.spread) for seed in options.seeds),
-        retraced_table(simulator, options),
-        chain_table(simulator, options.chain_examples, options.seeds[0]),
-    ]
-    text = "\n\n".join(sections) + "\n"
-    (options.output / "reverse.txt").write_text(text, encoding="utf-8")
-    print(text)
-    return 0
+    with writing_to(options.output) as ended:
+        simulator = simulator_with(options.resolution, options.steps)
+        sections = [
+            f"Reverse simulation, {options.resolution} x {options.resolution} cells, {options.examples} examples",
+            *(strength_table(simulator, options.examples, seed, options.spread) for seed in options.seeds),
+            retraced_table(simulator, options),
+            chain_table(simulator, options.chain_examples, options.seeds[0]),
+        ]
+        text = "\n\n".join(sections) + "\n"
+        write_atomically(options.output / "reverse.txt", text.encode())
+        print(text)
+    return ended.code
 
 
 def simulator_with(resolution, steps):

@@ -20,8 +20,10 @@ from keras_sip.ops import (
     spectral_transforms,
     staggered,
     stencils,
+    time_integration,
     truncated_cg,
 )
+from keras_sip.ops.time_integration import integrate, runge_kutta_4
 
 __all__ = [
     "advection",
@@ -40,4 +42,7 @@ __all__ = [
     "spectral_transforms",
     "staggered",
     "stencils",
+    "time_integration",
+    "integrate",
+    "runge_kutta_4",
 ]

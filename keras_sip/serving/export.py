@@ -175,13 +175,9 @@ def _refine(model, y, context, steps):
     y_target, context = split_observation(observation)
     physics = model.physics
     z, _ = model.scaled_network(observation, training=False)
-    start = physics.objective(physics.scaled.forward(z, context), y_target, context)
     result = physics.refine(z, y_target, context, steps)
-    # By the same objective as `infer` is judged by: the solver's own is in other units and rounds otherwise.
-    better = result.objective <= start
-    x = physics.to_physical(batched.where_example(better, result.x, z))
-    objective = tf.where(better, result.objective, start)
-    answer = _flagged("x", x, good & tf.math.is_finite(objective))
+    objective = result.objective
+    answer = _flagged("x", physics.to_physical(result.x), good & tf.math.is_finite(objective))
     nan = tf.constant(np.nan, objective.dtype)
     return {**answer, "objective": tf.where(answer["valid"], objective, nan)}
 

@@ -120,7 +120,11 @@ class TrainingMethod:
 
 PROXIES = ("l2", "l1")
 # What earlier versions' SIP set in the model's solver, by the names that solvers have for it.
-SOLVER_OPTIONS = {"solver_steps": "max_steps", "solver_tolerance": "tolerance", "curvature_power": "curvature_power"}
+SOLVER_OPTIONS = {
+    "solver_steps": "max_steps",
+    "solver_tolerance": "residual_tolerance",
+    "curvature_power": "curvature_power",
+}
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")

@@ -180,7 +180,7 @@ class SIPModel(keras.Model):
         Where the problem is ill-posed, a lower objective in y can come with a larger error in x.
 
         Returns:
-            A `SolverResult` in physical units, with y and objective.
+            A `SolverResult` in physical units, with y, objective and optimality.
         """
         check_positive_int("max_steps", max_steps)
         result = self._refining(max_steps)(as_observation(self.simulator, observation))

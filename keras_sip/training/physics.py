@@ -110,10 +110,7 @@ class ScaledPhysics:
             raise ValueError(
                 three_part("a model with a solver", "solver=None", "Make the model with one, such as GaussNewton().")
             )
-
-        if tf.is_tensor(steps):
-            return self.solver.improve(self.scaled, z, y_target, context, steps=steps)
-        return self.solver.refining(steps).solve(self.scaled, z, y_target, context, evaluate_result=True)
+        return self.solver.refine(self.scaled, z, y_target, context, steps=steps)
 
     def not_descending(
         self, z: tf.Tensor, y: tf.Tensor, update: tf.Tensor, y_target: tf.Tensor, context: dict | None

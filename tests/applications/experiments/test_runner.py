@@ -13,12 +13,14 @@ from tiny import TINY, files, run, trained_model
 import keras_sip
 import poisson
 from experiments import figures, runner
-from experiments.records import Metrics
 from keras_sip import plotting
 from keras_sip.checkpoints import Checkpoints
+from keras_sip.comparison import training
+from keras_sip.comparison.recorder import Recorder
+from keras_sip.comparison.records import Metrics
 
 
-class InterruptedAtStepThree(runner.Recorder):
+class InterruptedAtStepThree(Recorder):
     """A user who presses Ctrl-C while the third step runs."""
 
     def on_train_batch_end(self, batch, logs=None):
@@ -52,7 +54,7 @@ def test_interrupted_and_resumed_run_is_bit_identical(finished, no_matplotlib, t
     output = tmp_path / "run"
     command = ("--methods", "sip", "--seeds", 1, "--output", output)
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "Recorder", InterruptedAtStepThree)
+        patch.setattr(training, "Recorder", InterruptedAtStepThree)
         assert run(*command) == 130
     assert f"To go on: python applications/tiny.py --methods sip --seeds 1 --output {output} --resume" in (
         capsys.readouterr().out

@@ -1,16 +1,19 @@
-"""Methods at equal steps and at equal time: numbers over seeds, as tables, JSON and CSV."""
+"""Methods at equal steps and at equal time: numbers over seeds, as JSON and CSV."""
 
 import csv
 import io
 import json
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-LABEL_WIDTH, CELL_WIDTH, MOST_CELLS = 20, 10, 6
+from keras_sip.comparison.records import Metrics
+
+MOST_LEVELS = 6
 MANTISSAS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-SHARES_OF_TIME = (0.1, 0.25, 0.5, 1.0)
+FRACTIONS_OF_TIME = (0.1, 0.25, 0.5, 1.0)
 
 
 class OverSeeds(NamedTuple):
@@ -22,15 +25,19 @@ class OverSeeds(NamedTuple):
     missing: int
 
     @classmethod
-    def of(cls, values):
+    def of(cls, values: Sequence[float | None]) -> "OverSeeds":
         known = [value for value in values if value is not None and math.isfinite(value)]
         if not known:
             return cls(math.nan, math.nan, math.nan, len(values))
         return cls(float(np.mean(known)), min(known), max(known), len(values) - len(known))
 
 
-def compare(experiment, metrics, methods):
-    """{quantity: {method: {at: OverSeeds}}} of the errors in x on the evaluation set.
+# {quantity: {method: {at: number}}}
+Errors = dict[str, dict[str, dict[float, OverSeeds]]]
+
+
+def errors_of(metrics: Metrics, methods: Sequence[str], table_steps: Sequence[int]) -> Errors:
+    """The errors in x on the evaluation set, over seeds, at equal steps and at equal time; {} if nothing was trained.
 
     Quantities: "error_at_step"; "error_at_seconds" of training, equal for all; "seconds_to_error" and
     "steps_to_error", the first time that a level of error is reached. Between evaluations errors are interpolated,
@@ -41,7 +48,7 @@ def compare(experiment, metrics, methods):
     runs = {method: of_seeds for method, of_seeds in runs.items() if of_seeds}
     if not runs:
         return {}
-    steps = _shown_steps(experiment, runs)
+    steps = _shown_steps(table_steps, runs)
     seconds, levels = _shown_seconds(runs), _shown_levels(runs)
 
     def over_seeds(places, value):
@@ -58,20 +65,7 @@ def compare(experiment, metrics, methods):
     }
 
 
-def time_tables(compared, labels):
-    """Errors at equal time, and time and steps to errors, in at most 80 columns."""
-    if not compared:
-        return "no method was evaluated after its first step\n"
-    lines = ["error in x at equal training time, compiling apart (+-: half the seeds' range)"]
-    lines += _rows(compared["error_at_seconds"], labels, "after seconds", "{:.4g}", _error, with_range=True)
-    lines += ["", "training seconds to an error in x (-: not reached by all seeds)"]
-    lines += _rows(compared["seconds_to_error"], labels, "error", "{:g}", _time)
-    lines += ["", "steps to an error in x"]
-    lines += _rows(compared["steps_to_error"], labels, "error", "{:g}", _time)
-    return "\n".join(lines) + "\n"
-
-
-def as_json(compared, **more):
+def as_json(errors: Errors, **more: Any) -> str:
     """Everything as JSON text; what was not reached is null."""
     numbers = {
         quantity: {
@@ -81,17 +75,17 @@ def as_json(compared, **more):
             }
             for method, row in by_method.items()
         }
-        for quantity, by_method in compared.items()
+        for quantity, by_method in errors.items()
     }
     return json.dumps({**more, **numbers}, indent=1, default=str) + "\n"
 
 
-def as_csv(compared):
+def as_csv(errors: Errors) -> str:
     """One line for each quantity, method and place."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("quantity", "method", "at", *OverSeeds._fields))
-    for quantity, by_method in compared.items():
+    for quantity, by_method in errors.items():
         for method, row in by_method.items():
             for at, number in row.items():
                 writer.writerow(
@@ -101,18 +95,19 @@ def as_csv(compared):
 
 
 def _evaluated(rows):
-    return [row for row in rows if row["x_error"] is not None and math.isfinite(row["x_error"])]
+    known = [row for row in rows if row["x_error"] is not None and row["train_seconds"] is not None]
+    return [row for row in known if math.isfinite(row["x_error"])]
 
 
-def _shown_steps(experiment, runs):
+def _shown_steps(table_steps, runs):
     reached = {row["step"] for of_seeds in runs.values() for rows in of_seeds for row in rows}
-    return sorted(reached & {*experiment.table_steps, max(reached)})
+    return sorted(reached & {*table_steps, max(reached)})
 
 
 def _shown_seconds(runs):
-    """Shares of the time that the quickest run has used: all are compared within what all have."""
+    """Fractions of the time that the quickest run has used: all are compared within what all have."""
     shortest = min(rows[-1]["train_seconds"] for of_seeds in runs.values() for rows in of_seeds)
-    return [share * shortest for share in SHARES_OF_TIME]
+    return [fraction * shortest for fraction in FRACTIONS_OF_TIME]
 
 
 def _shown_levels(runs):
@@ -121,7 +116,7 @@ def _shown_levels(runs):
     best, worst = min(map(min, errors)), max(map(max, errors))
     decades = range(math.floor(math.log10(best)) - 1, math.ceil(math.log10(worst)) + 1) if best > 0 else ()
     levels = sorted(round(mantissa * 10.0**decade, 12) for decade in decades for mantissa in MANTISSAS)
-    return [level for level in levels if best <= level < worst][:MOST_CELLS]
+    return [level for level in levels if best <= level < worst][:MOST_LEVELS]
 
 
 def _error_at_step(rows, step):
@@ -141,32 +136,9 @@ def _reached(rows, level, column):
             continue
         if before["x_error"] <= level or row["x_error"] <= 0:
             return row[column]
-        share = math.log(before["x_error"] / level) / math.log(before["x_error"] / row["x_error"])
-        return before[column] + share * (row[column] - before[column])
+        part = math.log(before["x_error"] / level) / math.log(before["x_error"] / row["x_error"])
+        return before[column] + part * (row[column] - before[column])
     return None
-
-
-def _rows(by_method, labels, head, head_form, form, with_range=False):
-    places = list(next(iter(by_method.values())))[-MOST_CELLS:]
-    lines = [_line(head, [head_form.format(at) for at in places])]
-    for method, row in by_method.items():
-        numbers = [row[at] for at in places]
-        lines.append(_line(labels[method], [form(number) for number in numbers]))
-        if with_range and any(number.high > number.low for number in numbers):
-            lines.append(_line("  +-", [f"{(number.high - number.low) / 2:.4f}" for number in numbers]))
-    return lines
-
-
-def _error(number):
-    return f"{number.mean:.4f}" if math.isfinite(number.mean) else "-"
-
-
-def _time(number):
-    return "-" if number.missing else f"{number.mean:.3g}" if number.mean < 1000 else f"{number.mean:.0f}"
-
-
-def _line(label, cells):
-    return f"{label[:LABEL_WIDTH]:<{LABEL_WIDTH}}" + "".join(f"{cell:>{CELL_WIDTH}}" for cell in cells)
 
 
 def _or_none(value):
