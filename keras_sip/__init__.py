@@ -92,6 +92,7 @@ from keras_sip.training.labels import (
 from keras_sip.training.layers import (
     PhysicsLayer,
     Project,
+    Scale,
     SIPPhysicsLayer,
 )
 from keras_sip.training.losses import (
@@ -158,6 +159,7 @@ __all__ = [
     "SIPModel",
     "SIPPhysicsLayer",
     "SaddleFreeNewton",
+    "Scale",
     "ScaledNetwork",
     "ScaledPhysics",
     "SecondOrderOptimizer",

@@ -72,8 +72,9 @@ def test_functional_route_and_model_give_the_same_weight_update(x_scale):
     model.fit(observation, x, batch_size=16, shuffle=False, verbose=0)
 
     network = small_network()
-    layer = keras_sip.SIPPhysicsLayer(keras_sip.Nondimensional(POISSON, x_scale), solver)
-    functional = keras.Model(network.input, layer(network.output, y_target=network.input))
+    x_of_network = keras_sip.Scale(POISSON, x_scale)(network.output)
+    layer = keras_sip.SIPPhysicsLayer(POISSON, solver, x_scale=x_scale)
+    functional = keras.Model(network.input, layer(x_of_network, y_target=network.input))
     functional.compile(keras.optimizers.SGD(1e-2), keras_sip.HalfSumOfSquares())
     functional.fit(observation, observation, batch_size=16, shuffle=False, verbose=0)
     for one, other, initial in zip(model.get_weights(), functional.get_weights(), start, strict=True):
