@@ -215,8 +215,8 @@ class SIP(TrainingMethod):
         """1 for examples whose objective has not yet fallen enough, else 0, `[B]`."""
         if self.sufficient_decrease is None:
             return tf.ones_like(batch.weight)
-        before = physics.objective(report.y, batch.y_target, batch.context)
-        now = physics.objective(physics.simulate(z, batch.context), batch.y_target, batch.context)
+        before = physics.loss(report.y, batch.y_target, batch.context)
+        now = physics.loss(physics.simulate(z, batch.context), batch.y_target, batch.context)
         reached = before - now >= 0.5 * self.sufficient_decrease * before
         return tf.cast(~reached, batch.weight.dtype)
 
