@@ -24,7 +24,7 @@ from keras_sip.simulators.base import join_observation
 
 EXAMPLES = 4
 TOLERANCE = 1e-6
-PROGRAM = pathlib.Path(__file__).with_name("_plain_tensorflow.py")
+PROGRAM = pathlib.Path(__file__).with_name("experiments.plain_tensorflow.py")
 
 
 def main(argv=None):

@@ -16,6 +16,10 @@ from keras_sip import (
 from keras_sip._version import (
     __version__,
 )
+from keras_sip.comparison import (
+    Comparison,
+    compare,
+)
 from keras_sip.data import (
     dataset,
     evaluation_set,
@@ -32,9 +36,12 @@ from keras_sip.networks import (
     UNet,
 )
 from keras_sip.optimizers import (
+    SOAP,
     AdaHessian,
+    HalfInverse,
     HessianFree,
     Muon,
+    NaturalGradient,
     SecondOrderOptimizer,
 )
 from keras_sip.serving.export import (
@@ -45,19 +52,21 @@ from keras_sip.serving.pretrained import (
     load_pretrained,
 )
 from keras_sip.simulators import (
+    Ability,
     Degraded,
+    DiagonalForm,
     Exponential,
     Heat,
     NavierStokes,
     Nondimensional,
     Poisson,
     QuarticBowl,
+    ReverseForm,
     RotatedSine,
     Simulator,
+    SimulatorWrapper,
     SpectralSimulator,
     from_function,
-)
-from keras_sip.simulators.base import (
     join_observation,
     split_observation,
 )
@@ -70,6 +79,7 @@ from keras_sip.solvers import (
     Fallback,
     GaussNewton,
     GradientDescent,
+    InverseProblem,
     InverseSolver,
     LevenbergMarquardt,
     LimitedStep,
@@ -83,6 +93,7 @@ from keras_sip.solvers import (
     SolverResult,
     SpectralInverse,
     Status,
+    Step,
     WienerInverse,
     auto_solver,
 )
@@ -121,22 +132,27 @@ from keras_sip.training.weight_problem import (
 )
 
 __all__ = [
+    "Ability",
     "AdaHessian",
     "Adjoint",
     "AnalyticInverse",
     "Batch",
     "Chain",
+    "Comparison",
     "DampedSpectralInverse",
     "Degraded",
+    "DiagonalForm",
     "DirectInverse",
     "Exponential",
     "FNO",
     "Fallback",
     "GaussNewton",
     "GradientDescent",
+    "HalfInverse",
     "HalfSumOfSquares",
     "Heat",
     "HessianFree",
+    "InverseProblem",
     "InverseSolver",
     "LBFGS",
     "LevenbergMarquardt",
@@ -144,6 +160,7 @@ __all__ = [
     "LineSearch",
     "MLP",
     "Muon",
+    "NaturalGradient",
     "NavierStokes",
     "Newton",
     "Nondimensional",
@@ -153,11 +170,13 @@ __all__ = [
     "Poisson",
     "Project",
     "QuarticBowl",
+    "ReverseForm",
     "ReverseSimulation",
     "RotatedSine",
     "SIP",
     "SIPModel",
     "SIPPhysicsLayer",
+    "SOAP",
     "SaddleFreeNewton",
     "Scale",
     "ScaledNetwork",
@@ -165,12 +184,14 @@ __all__ = [
     "SecondOrderOptimizer",
     "SignStep",
     "Simulator",
+    "SimulatorWrapper",
     "SolverError",
     "SolverResult",
     "SpectralInverse",
     "SpectralSimulator",
     "Status",
     "StepReport",
+    "Step",
     "Supervised",
     "TrainingMethod",
     "UNet",
@@ -181,6 +202,7 @@ __all__ = [
     "callbacks",
     "check_simulator",
     "check_solver",
+    "compare",
     "dataset",
     "diagnose",
     "evaluation_set",

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_sip.errors import check_positive_int, three_part
 from keras_sip.ops import batched
+from keras_sip.simulators.abilities import Ability
 from keras_sip.simulators.base import Simulator, check_simulator_interface, join_observation, split_observation
 
 # Keeps evaluation examples apart from training ones of the same seed; any constant does.
@@ -344,7 +345,7 @@ def _check_finite(name, tensor):
 
 def _check_samples(simulator):
     check_simulator_interface(simulator)
-    if not simulator.has("sample"):
+    if not simulator.has(Ability.SAMPLE):
         simulator.sample(1, (0, 0))
 
 

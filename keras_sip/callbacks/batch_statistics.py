@@ -30,7 +30,7 @@ class BatchStatistics(keras.callbacks.Callback):
     # SIPModel.fit then leaves it to this one.
     measures_statistics = True
 
-    def __init__(self, observation: Any, batch_size: int = 32):
+    def __init__(self, observation: Any, batch_size: int = 32) -> None:
         super().__init__()
         check_positive_int("batch_size", batch_size)
         examples = len(tf.nest.flatten(observation)[0])
@@ -46,10 +46,10 @@ class BatchStatistics(keras.callbacks.Callback):
         ]
         self._statistics = None
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict | None = None) -> None:
         self.measure()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         self.measure()
 
     def measure(self) -> None:

@@ -1,6 +1,6 @@
 """What a model makes of a fixed set of examples, measured between training steps."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -8,6 +8,9 @@ import tensorflow as tf
 from keras_sip.data import as_observation
 from keras_sip.ops import batched
 from keras_sip.simulators.base import split_observation
+
+if TYPE_CHECKING:
+    from keras_sip.training.model import SIPModel
 
 # Enough for shares and norms; solvers cost many simulations an example.
 SOLVED_EXAMPLES = 32
@@ -32,7 +35,7 @@ class Probe:
         evaluation: (observation, x), or observation.
     """
 
-    def __init__(self, model, evaluation):
+    def __init__(self, model: "SIPModel", evaluation: Any) -> None:
         self.model = model
         observation, x_true = evaluation if isinstance(evaluation, tuple) else (evaluation, None)
         self.observation = as_observation(model.simulator, observation)
@@ -40,7 +43,7 @@ class Probe:
         self._answer = tf.function(self._answered)
         self._solve = tf.function(self._solved)
 
-    def measure(self):
+    def measure(self) -> Measured:
         y_target, _ = split_observation(self.observation)
         x, y, loss = self._answer(self.observation)
         scalars = {"loss/evaluation": float(np.mean(loss))}

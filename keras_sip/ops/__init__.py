@@ -11,6 +11,7 @@ from keras_sip.ops import (
     conjugate_gradient,
     derivatives,
     eigen,
+    lanczos,
     moments,
     orthogonal,
     random_boxes,
@@ -19,8 +20,10 @@ from keras_sip.ops import (
     spectral_transforms,
     staggered,
     stencils,
+    time_integration,
     truncated_cg,
 )
+from keras_sip.ops.time_integration import integrate, runge_kutta_4
 
 __all__ = [
     "advection",
@@ -29,6 +32,7 @@ __all__ = [
     "conjugate_gradient",
     "derivatives",
     "eigen",
+    "lanczos",
     "moments",
     "orthogonal",
     "truncated_cg",
@@ -38,4 +42,7 @@ __all__ = [
     "spectral_transforms",
     "staggered",
     "stencils",
+    "time_integration",
+    "integrate",
+    "runge_kutta_4",
 ]

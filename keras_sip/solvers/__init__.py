@@ -11,6 +11,7 @@ from keras_sip.solvers.base import (
     SolverError,
     SolverResult,
     Status,
+    Step,
 )
 from keras_sip.solvers.chain import (
     Chain,
@@ -45,6 +46,9 @@ from keras_sip.solvers.normalized_gradient import (
     NormalizedGradient,
     SignStep,
 )
+from keras_sip.solvers.problem import (
+    InverseProblem,
+)
 from keras_sip.solvers.reverse_simulation import (
     ReverseSimulation,
 )
@@ -66,6 +70,7 @@ __all__ = [
     "Fallback",
     "GaussNewton",
     "GradientDescent",
+    "InverseProblem",
     "InverseSolver",
     "LBFGS",
     "LevenbergMarquardt",
@@ -80,6 +85,7 @@ __all__ = [
     "SolverResult",
     "SpectralInverse",
     "Status",
+    "Step",
     "WienerInverse",
     "auto_solver",
 ]

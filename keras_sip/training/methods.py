@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_sip.errors import check_choice, check_number, check_positive_int, three_part
+from keras_sip.errors import check_choice, check_number, check_positive_int, must_define, three_part
 from keras_sip.ops import batched
 from keras_sip.solvers.base import InverseSolver
 from keras_sip.solvers.problem import half_square
@@ -77,12 +77,11 @@ class TrainingMethod:
 
     def desired_update(self, physics: ScaledPhysics, batch: Batch, z: tf.Tensor) -> StepReport:
         """U `[B, *x_shape]` of the prediction z, and what was seen on the way."""
-        raise NotImplementedError(
-            three_part(
-                f"`{type(self).__name__}` to define `desired_update(self, physics, batch, z)` or `train_step`",
-                "a training method with neither",
-                "Return a StepReport with the update that the prediction z should make.",
-            )
+        raise must_define(
+            self,
+            "desired_update(self, physics, batch, z)` or `train_step",
+            "a training method with neither",
+            "Return a StepReport with the update that the prediction z should make.",
         )
 
     def train_step(self, physics: ScaledPhysics, network: ScaledNetwork, batch: Batch) -> StepReport:
@@ -121,7 +120,11 @@ class TrainingMethod:
 
 PROXIES = ("l2", "l1")
 # What earlier versions' SIP set in the model's solver, by the names that solvers have for it.
-SOLVER_OPTIONS = {"solver_steps": "max_steps", "solver_tolerance": "tolerance", "curvature_power": "curvature_power"}
+SOLVER_OPTIONS = {
+    "solver_steps": "max_steps",
+    "solver_tolerance": "residual_tolerance",
+    "curvature_power": "curvature_power",
+}
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_sip.errors import three_part
 from keras_sip.ops import batched
+from keras_sip.simulators.abilities import Ability
 from keras_sip.simulators.base import SCALE_SAMPLES, Simulator, join_observation, root_mean_square
 from keras_sip.training.physics import ScaledPhysics
 
@@ -43,7 +44,7 @@ class ScaledNetwork:
         inputs = self._scaled(simulator.network_input(observation))
         z = tf.cast(self.network(inputs, training=training), simulator.dtype)
         penalties = list(self.network.losses)
-        if simulator.has("project"):
+        if simulator.has(Ability.PROJECT):
             z = scaled.project(z, observation)
         return z, penalties
 
@@ -91,7 +92,7 @@ def updates_of(optimizer: keras.optimizers.Optimizer) -> Any:
 
 def _measured_input_scale(simulator: Simulator) -> Any:
     """Root mean square of the network's inputs by channel, on samples; 1 where there are none."""
-    if not simulator.has("sample"):
+    if not simulator.has(Ability.SAMPLE):
         return 1.0
     sample = simulator.sample(SCALE_SAMPLES, (0, 0))
     inputs = simulator.network_input(join_observation(sample["y"], sample.get("context")))

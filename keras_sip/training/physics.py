@@ -114,7 +114,7 @@ class ScaledPhysics:
         return self.compiled(solve, solver)(z, y_target, context)
 
     def refine(self, z: tf.Tensor, y_target: tf.Tensor, context: dict | None, steps: int | tf.Tensor) -> SolverResult:
-        """The solver's answer from z after at most `steps` steps, with y and, in float64, the objective.
+        """The solver's answer from z after at most `steps` steps, with y, optimality and, in float64, the objective.
 
         No example's objective gets worse.
         """
@@ -123,20 +123,8 @@ class ScaledPhysics:
                 three_part("a model with a solver", "solver=None", "Make the model with one, such as GaussNewton().")
             )
 
-        if tf.is_tensor(steps):
-            result = self.solver.improve(self.scaled, z, y_target, context, steps=steps)
-        else:
-            result = self.solver.refining(steps).solve(self.scaled, z, y_target, context, evaluate_result=True)
-        # By the loss as it is reported: the solver's own is in other units and rounds otherwise.
-        y = self.scaled.forward(z, context)
-        before, after = (self.loss(value, y_target, context) for value in (y, result.y))
-        better = after <= before
-        return result._replace(
-            x=batched.where_example(better, result.x, z),
-            update=batched.where_example(better, result.update, tf.zeros_like(z)),
-            y=batched.where_example(better, result.y, y),
-            objective=tf.where(better, after, before),
-        )
+        result = self.solver.refine(self.scaled, z, y_target, context, steps=steps)
+        return result._replace(objective=self.loss(result.y, y_target, context))
 
     def not_descending(
         self, z: tf.Tensor, y: tf.Tensor, update: tf.Tensor, y_target: tf.Tensor, context: dict | None

@@ -25,8 +25,8 @@ class GaussNewtonModel(NamedTuple):
     """
 
     gradient: tf.Tensor
-    product: callable
-    loss_change: callable
+    product: Callable
+    loss_change: Callable
 
 
 class WeightProblem:
@@ -101,6 +101,31 @@ class WeightProblem:
 
         value, product, transposed = derivatives.linearize(residual, self.weights)
         return GaussNewtonModel(transposed(value), lambda v: transposed(product(v)), loss_change)
+
+    def linearized_residual(self):
+        """(r `[m]`, v `[n]` -> J v, u `[m]` -> J^T u) with J = dr/dw; only where L_i = 1/2 sum r^2.
+
+        r holds the residuals of all examples, each times sqrt(weight_i): L = 1/2 |r|^2 without penalties.
+        """
+        return derivatives.linearize(self._weighted_residual, self.weights)
+
+    def jacobian(self):
+        """(r `[m]`, J `[m, n]`), r as in `linearized_residual`, J dense: for few residuals.
+
+        The physics is differentiated with respect to x, example by example, and only the network with respect to its
+        weights: min(x_size, r_size) sweeps through the simulator, and one through the network for each residual, all at
+        once.
+        """
+        z = tf.stop_gradient(self._z)
+        residual = self._of_sound_examples(self._residual, z)
+        of_physics = derivatives.jacobian(lambda z: self._of_sound_examples(self._residual, z), z)
+        factor = tf.sqrt(self._weight(residual))
+        of_physics *= batched.expand(factor, of_physics)
+        with self._of_gradient:
+            flat = tf.reshape(self._z, [-1, 1, of_physics.shape[2]])
+            projected = tf.reshape(tf.reduce_sum(of_physics * flat, axis=2), [-1])
+        jacobian = self._of_gradient.jacobian(projected, self.weights, unconnected_gradients="zero")
+        return tf.reshape(residual * batched.expand(factor, residual), [-1]), jacobian
 
     def join(self, tensors):
         """One vector `[n]` of a tensor for each variable."""
@@ -188,6 +213,11 @@ def _check(physics, network, method, optimizer, replicas):
             f"the objective of {physics.simulator!r}, which is no half sum of squares",
             "Use AdaHessian, or a simulator that defines `residual` and not `objective`.",
         )
+    elif optimizer.needs_independent_examples and _normalizes_batches(network):
+        refused = (
+            "a network with batch norm, whose residuals depend on all examples of the batch",
+            "Build it without (keras_sip.MLP and FNO have none), or use HessianFree or AdaHessian.",
+        )
     elif optimizer.needs_least_squares and network.losses:
         refused = (
             "a network with weight penalties, which are no residuals",
@@ -196,3 +226,8 @@ def _check(physics, network, method, optimizer, replicas):
     if refused:
         received, remedy = refused
         raise ValueError(three_part(f"a model that {name} can train", received, remedy))
+
+
+def _normalizes_batches(network):
+    layers = network._flatten_layers(include_self=False)
+    return any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)

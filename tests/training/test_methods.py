@@ -180,7 +180,7 @@ def test_labels_are_causes_and_failures_have_no_weight():
     simulator = keras_sip.Exponential(dtype="float64")
     # log y runs from -3 to 0.5; nothing simulates to -1.
     y = np.array([[np.exp(-3.0)], [1.0], [np.exp(0.5)], [-1.0]])
-    solver = keras_sip.LevenbergMarquardt(max_steps=40, tolerance=1e-6)
+    solver = keras_sip.LevenbergMarquardt(max_steps=40, residual_tolerance=1e-6)
     x, weight = keras_sip.label_with_solver(simulator, solver, y, batch_size=3)
     np.testing.assert_allclose(x[:3, 0], [-3.0, 0.0, 0.5], atol=1e-5)
     np.testing.assert_array_equal(weight[:3], np.ones(3))
