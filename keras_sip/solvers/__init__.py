@@ -39,15 +39,15 @@ from keras_sip.solvers.lbfgs import (
 from keras_sip.solvers.levenberg_marquardt import (
     LevenbergMarquardt,
 )
+from keras_sip.solvers.problem import (
+    InverseProblem,
+)
 from keras_sip.solvers.newton import (
     Newton,
 )
 from keras_sip.solvers.normalized_gradient import (
     NormalizedGradient,
     SignStep,
-)
-from keras_sip.solvers.problem import (
-    InverseProblem,
 )
 from keras_sip.solvers.reverse_simulation import (
     ReverseSimulation,

@@ -122,7 +122,7 @@ PROXIES = ("l2", "l1")
 # What earlier versions' SIP set in the model's solver, by the names that solvers have for it.
 SOLVER_OPTIONS = {
     "solver_steps": "max_steps",
-    "solver_tolerance": "residual_tolerance",
+    "solver_tolerance": "tolerance",
     "curvature_power": "curvature_power",
 }
 
