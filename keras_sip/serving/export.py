@@ -155,7 +155,8 @@ class _Answer(keras.Model):
     def call(self, inputs):
         context = {name.removeprefix("context_"): value for name, value in inputs.items() if name != "y"}
         observation, good = without_bad_examples(join_observation(inputs["y"], context or None))
-        x = self.model(observation, training=False)
+        z, _ = self.model.scaled_network(observation, training=False)
+        x = self.model.physics.to_physical(z)
         # ONNX selects by products with 0 and 1, in which a NaN to fill in would reach every example.
         return {"x": x, "valid": good & batched.all_finite(x)}
 
@@ -176,10 +177,9 @@ def _refine(model, y, context, steps):
     physics = model.physics
     z, _ = model.scaled_network(observation, training=False)
     result = physics.refine(z, y_target, context, steps)
-    objective = result.objective
-    answer = _flagged("x", physics.to_physical(result.x), good & tf.math.is_finite(objective))
-    nan = tf.constant(np.nan, objective.dtype)
-    return {**answer, "objective": tf.where(answer["valid"], objective, nan)}
+    answer = _flagged("x", physics.to_physical(result.x), good & batched.all_finite(result.y))
+    nan = tf.constant(np.nan, result.objective.dtype)
+    return {**answer, "objective": tf.where(answer["valid"], result.objective, nan)}
 
 
 def _flagged(name, value, good):
@@ -239,10 +239,11 @@ def _checked(value, spec):
 
 
 def _context_spec(simulator):
-    """Specs of the context's entries with a free batch size; {} without context."""
+    """Specs of the context's entries with a free batch size, read off one sample; {} without context."""
+    context = simulator.sample(1, (0, 0)).get("context") if simulator.has("sample") else None
     return {
-        name: tf.TensorSpec(spec.shape, spec.dtype, name=f"context_{name}")
-        for name, spec in (simulator.context_spec() or {}).items()
+        name: tf.TensorSpec((None, *value.shape[1:]), value.dtype, name=f"context_{name}")
+        for name, value in (context or {}).items()
     }
 
 

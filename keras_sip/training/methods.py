@@ -122,7 +122,7 @@ PROXIES = ("l2", "l1")
 # What earlier versions' SIP set in the model's solver, by the names that solvers have for it.
 SOLVER_OPTIONS = {
     "solver_steps": "max_steps",
-    "solver_tolerance": "residual_tolerance",
+    "solver_tolerance": "tolerance",
     "curvature_power": "curvature_power",
 }
 
@@ -218,8 +218,8 @@ class SIP(TrainingMethod):
         """1 for examples whose objective has not yet fallen enough, else 0, `[B]`."""
         if self.sufficient_decrease is None:
             return tf.ones_like(batch.weight)
-        before = physics.objective(report.y, batch.y_target, batch.context)
-        now = physics.objective(physics.simulate(z, batch.context), batch.y_target, batch.context)
+        before = physics.loss(report.y, batch.y_target, batch.context)
+        now = physics.loss(physics.simulate(z, batch.context), batch.y_target, batch.context)
         reached = before - now >= 0.5 * self.sufficient_decrease * before
         return tf.cast(~reached, batch.weight.dtype)
 

@@ -68,8 +68,17 @@ class ScaledPhysics:
         return self.compiled(self.scaled.forward)(z, context)
 
     def objective(self, y: tf.Tensor, y_target: tf.Tensor, context: dict | None) -> tf.Tensor:
-        """L `[B]`, in units of y squared."""
+        """L `[B]`, in the simulator's precision, to be differentiated."""
         return self.simulator.objective(y, y_target, context)
+
+    def loss(self, y: tf.Tensor, y_target: tf.Tensor, context: dict | None) -> tf.Tensor:
+        """L `[B]` in float64, to be shown and compared: right for y in units of 1e-30 to 1e30 in float32 too."""
+        if not self.simulator.is_least_squares:
+            return tf.cast(self.objective(y, y_target, context), tf.float64)
+        residual = self.simulator.residual(y, y_target, context)
+        unit = batched.safe_scale(residual)
+        relative = half_square(residual / batched.expand(unit, residual))
+        return tf.square(tf.cast(unit, tf.float64)) * tf.cast(relative, tf.float64)
 
     def adjoint(
         self, z: tf.Tensor, y_target: tf.Tensor, context: dict | None
@@ -105,26 +114,24 @@ class ScaledPhysics:
         return self.compiled(solve, solver)(z, y_target, context)
 
     def refine(self, z: tf.Tensor, y_target: tf.Tensor, context: dict | None, steps: int | tf.Tensor) -> SolverResult:
-        """The solver's answer from z after at most `steps` steps, with y and objective; no objective gets worse."""
+        """The solver's answer from z after at most `steps` steps, with y, optimality and, in float64, the objective.
+
+        No example's objective gets worse.
+        """
         if self.solver is None:
             raise ValueError(
                 three_part("a model with a solver", "solver=None", "Make the model with one, such as GaussNewton().")
             )
-        return self.solver.refine(self.scaled, z, y_target, context, steps=steps)
+
+        result = self.solver.refine(self.scaled, z, y_target, context, steps=steps)
+        return result._replace(objective=self.loss(result.y, y_target, context))
 
     def not_descending(
         self, z: tf.Tensor, y: tf.Tensor, update: tf.Tensor, y_target: tf.Tensor, context: dict | None
     ) -> tf.Tensor:
         """Boolean `[B]`: whether L at z + update is not below that at z, where P is y."""
-        moved = self.simulate(z + update, context)
-        if self.simulator.is_least_squares:
-            # In units of the residual itself, or its square would be 0 or infinite for y in units of 1e-30 or 1e30.
-            residuals = [self.simulator.residual(value, y_target, context) for value in (y, moved)]
-            unit = batched.expand(batched.safe_scale(residuals[0]), residuals[0])
-            before, after = (half_square(residual / unit) for residual in residuals)
-        else:
-            before, after = (self.objective(value, y_target, context) for value in (y, moved))
-        return ~(after < before)
+        before = self.loss(y, y_target, context)
+        return ~(self.loss(self.simulate(z + update, context), y_target, context) < before)
 
     # What XLA compiles ------------------------------------------------------------------------------------------------
 
