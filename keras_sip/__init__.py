@@ -7,8 +7,10 @@ around them.
 
 # ruff: noqa: E402  (the environment must be checked before Keras is imported)
 from keras_sip._environment import check_environment
+from keras_sip._quiet import import_tensorflow
 
 check_environment()
+import_tensorflow()
 
 from keras_sip import (
     callbacks,
