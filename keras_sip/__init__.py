@@ -46,6 +46,9 @@ from keras_sip.optimizers import (
     NaturalGradient,
     SecondOrderOptimizer,
 )
+from keras_sip.priors import (
+    GaussianPrior,
+)
 from keras_sip.serving.export import (
     export_onnx,
     export_saved_model,
@@ -86,6 +89,7 @@ from keras_sip.solvers import (
     LevenbergMarquardt,
     LimitedStep,
     LineSearch,
+    MaximumAPosteriori,
     Newton,
     NormalizedGradient,
     ReverseSimulation,
@@ -149,6 +153,7 @@ __all__ = [
     "FNO",
     "Fallback",
     "GaussNewton",
+    "GaussianPrior",
     "GradientDescent",
     "HalfInverse",
     "HalfSumOfSquares",
@@ -161,6 +166,7 @@ __all__ = [
     "LimitedStep",
     "LineSearch",
     "MLP",
+    "MaximumAPosteriori",
     "Muon",
     "NaturalGradient",
     "NavierStokes",
