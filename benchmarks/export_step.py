@@ -33,7 +33,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "applications"))
 
 from _command_line import Parser
 from _hlo import Program
-from _options import parse_options
+from experiments.options import parse_options
 from keras_sip.simulators.base import join_observation, split_observation
 
 

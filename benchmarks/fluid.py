@@ -156,7 +156,7 @@ def measure_training(size, batch, time_steps, repeats):
         "network": compiled(forward_backward, jit_compile=False),
         "data": compiled(lambda step: simulator.sample(batch, tf.stack([step, step])), tf.constant(1)),
         "physics": compiled(simulator.forward, x, context),
-        "physics + solver": compiled(model.solve_scaled, x / model.x_scale, y_target, context),
+        "physics + solver": compiled(model.physics.solve, x / model.x_scale, y_target, context),
         **{name: prepare_step(name, size, batch, time_steps) for name in METHODS},
     }
     seconds = interleaved(variants, repeats)

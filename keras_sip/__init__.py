@@ -7,14 +7,20 @@ around them.
 
 # ruff: noqa: E402  (the environment must be checked before Keras is imported)
 from keras_sip._environment import check_environment
+from keras_sip._quiet import import_tensorflow
 
 check_environment()
+import_tensorflow()
 
 from keras_sip import (
     callbacks,
 )
 from keras_sip._version import (
     __version__,
+)
+from keras_sip.comparison import (
+    Comparison,
+    compare,
 )
 from keras_sip.data import (
     dataset,
@@ -32,9 +38,16 @@ from keras_sip.networks import (
     UNet,
 )
 from keras_sip.optimizers import (
+    SOAP,
     AdaHessian,
+    HalfInverse,
     HessianFree,
     Muon,
+    NaturalGradient,
+    SecondOrderOptimizer,
+)
+from keras_sip.priors import (
+    GaussianPrior,
 )
 from keras_sip.serving.export import (
     export_onnx,
@@ -44,17 +57,23 @@ from keras_sip.serving.pretrained import (
     load_pretrained,
 )
 from keras_sip.simulators import (
+    Ability,
     Degraded,
+    DiagonalForm,
     Exponential,
     Heat,
     NavierStokes,
     Nondimensional,
     Poisson,
     QuarticBowl,
+    ReverseForm,
     RotatedSine,
     Simulator,
+    SimulatorWrapper,
     SpectralSimulator,
     from_function,
+    join_observation,
+    split_observation,
 )
 from keras_sip.solvers import (
     LBFGS,
@@ -65,10 +84,12 @@ from keras_sip.solvers import (
     Fallback,
     GaussNewton,
     GradientDescent,
+    InverseProblem,
     InverseSolver,
     LevenbergMarquardt,
     LimitedStep,
     LineSearch,
+    MaximumAPosteriori,
     Newton,
     NormalizedGradient,
     ReverseSimulation,
@@ -78,6 +99,7 @@ from keras_sip.solvers import (
     SolverResult,
     SpectralInverse,
     Status,
+    Step,
     WienerInverse,
     auto_solver,
 )
@@ -87,6 +109,7 @@ from keras_sip.training.labels import (
 from keras_sip.training.layers import (
     PhysicsLayer,
     Project,
+    Scale,
     SIPPhysicsLayer,
 )
 from keras_sip.training.losses import (
@@ -96,36 +119,56 @@ from keras_sip.training.losses import (
 from keras_sip.training.methods import (
     SIP,
     Adjoint,
+    Batch,
+    StepReport,
     Supervised,
     TrainingMethod,
 )
 from keras_sip.training.model import (
     SIPModel,
 )
+from keras_sip.training.network import (
+    ScaledNetwork,
+)
+from keras_sip.training.physics import (
+    ScaledPhysics,
+)
+from keras_sip.training.weight_problem import (
+    WeightProblem,
+)
 
 __all__ = [
+    "Ability",
     "AdaHessian",
     "Adjoint",
     "AnalyticInverse",
+    "Batch",
     "Chain",
+    "Comparison",
     "DampedSpectralInverse",
     "Degraded",
+    "DiagonalForm",
     "DirectInverse",
     "Exponential",
     "FNO",
     "Fallback",
     "GaussNewton",
+    "GaussianPrior",
     "GradientDescent",
+    "HalfInverse",
     "HalfSumOfSquares",
     "Heat",
     "HessianFree",
+    "InverseProblem",
     "InverseSolver",
     "LBFGS",
     "LevenbergMarquardt",
     "LimitedStep",
     "LineSearch",
     "MLP",
+    "MaximumAPosteriori",
     "Muon",
+    "NaturalGradient",
     "NavierStokes",
     "Newton",
     "Nondimensional",
@@ -135,28 +178,39 @@ __all__ = [
     "Poisson",
     "Project",
     "QuarticBowl",
+    "ReverseForm",
     "ReverseSimulation",
     "RotatedSine",
     "SIP",
     "SIPModel",
     "SIPPhysicsLayer",
+    "SOAP",
     "SaddleFreeNewton",
+    "Scale",
+    "ScaledNetwork",
+    "ScaledPhysics",
+    "SecondOrderOptimizer",
     "SignStep",
     "Simulator",
+    "SimulatorWrapper",
     "SolverError",
     "SolverResult",
     "SpectralInverse",
     "SpectralSimulator",
     "Status",
+    "StepReport",
+    "Step",
     "Supervised",
     "TrainingMethod",
     "UNet",
+    "WeightProblem",
     "WienerInverse",
     "__version__",
     "auto_solver",
     "callbacks",
     "check_simulator",
     "check_solver",
+    "compare",
     "dataset",
     "diagnose",
     "evaluation_set",
@@ -164,6 +218,8 @@ __all__ = [
     "export_saved_model",
     "from_arrays",
     "from_function",
+    "join_observation",
     "label_with_solver",
     "load_pretrained",
+    "split_observation",
 ]

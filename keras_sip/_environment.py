@@ -8,7 +8,7 @@ import sys
 from keras_sip.errors import three_part
 
 
-def check_environment():
+def check_environment() -> None:
     """Raise an ImportError unless Keras runs, or will run, on TensorFlow, and tf-keras is installed.
 
     Every other setting of Keras (floatx, image data format) is left as the user made it.

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import math
+import os
 import pathlib
 import warnings
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -28,19 +30,19 @@ class Checkpoints:
         folder: Made when it does not exist.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | os.PathLike) -> None:
         self.folder = pathlib.Path(folder)
-        self._metrics = None
+        self._metrics: tuple[list[np.ndarray], pathlib.Path] | None = None
 
-    def steps(self):
+    def steps(self) -> list[int]:
         """The steps of the checkpoints that are there, in order."""
         found = (path.stem.removeprefix("step_") for path in self.folder.glob("step_*.checkpoint"))
         return sorted(int(step) for step in found if step.isdecimal())
 
-    def path(self, step):
+    def path(self, step: int) -> pathlib.Path:
         return self.folder / f"step_{step:09d}.checkpoint"
 
-    def save(self, model, step):
+    def save(self, model: keras.Model, step: int) -> None:
         """Write what the model is after `step` steps, and remove all but the last two checkpoints.
 
         Raises:
@@ -66,7 +68,7 @@ class Checkpoints:
             for old in self.steps()[:-KEPT]:
                 self.path(old).unlink(missing_ok=True)
 
-    def restore(self, model):
+    def restore(self, model: keras.Model) -> int:
         """Make model and optimizer what they were at the newest whole checkpoint, and return that step, or 0.
 
         The metrics follow with `restore_metrics`, since Keras resets them when an epoch begins.
@@ -94,13 +96,13 @@ class Checkpoints:
             raise damaged[0][1]
         return 0
 
-    def restore_metrics(self, model):
+    def restore_metrics(self, model: keras.Model) -> None:
         """The sums of the metrics at the checkpoint that was restored, once; nothing without one."""
         if self._metrics is not None:
             _assign(model.metrics_variables, *self._metrics)
             self._metrics = None
 
-    def prepare(self):
+    def prepare(self) -> None:
         """Make the folder, so that a run learns at its start that it cannot write there."""
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -168,14 +170,14 @@ def _read(path, step):
         raise damaged(f"content that is none: {error}") from None
 
 
-def _parsed(body, step):
+def _parsed(body: bytes, step: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The arrays of state and metrics in what follows the checksum."""
     head, _, data = body.partition(b"\n")
     head = json.loads(head)
     if head["step"] != step:
         raise ValueError(f"step {head['step']} under the name of step {step}")
     position = 0
-    parts = {"state": [], "metrics": []}
+    parts: dict[str, list[np.ndarray]] = {"state": [], "metrics": []}
     for part, arrays in parts.items():
         for entry in head[part]:
             dtype, count = np.dtype(entry["dtype"]), math.prod(entry["shape"])

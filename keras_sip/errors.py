@@ -1,14 +1,22 @@
 """The one form of every error message: what was expected, what was received, what to do."""
 
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
 
 
-def three_part(expected, received, remedy):
+def three_part(expected: str, received: str, remedy: str) -> str:
     """The text of an error: what was expected, what was received, and what to do about it."""
     return f"Expected {expected}.\nReceived {received}.\n{remedy}"
 
 
-def check_positive_int(name, value, *, minimum=1):
+def must_define(owner: Any, signature: str, received: str, remedy: str) -> NotImplementedError:
+    """The error of a method that subclasses must have: `raise must_define(self, "step(self, x)", ..., ...)`."""
+    return NotImplementedError(three_part(f"`{type(owner).__name__}` to define `{signature}`", received, remedy))
+
+
+def check_positive_int(name: str, value: Any, *, minimum: int = 1) -> int:
     """`value` as an int of at least `minimum`; `ValueError` otherwise."""
     is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not is_integer or value < minimum:
@@ -22,7 +30,9 @@ def check_positive_int(name, value, *, minimum=1):
     return int(value)
 
 
-def check_number(name, value, *, minimum=0.0, exclusive=False, maximum=None):
+def check_number(
+    name: str, value: Any, *, minimum: float = 0.0, exclusive: bool = False, maximum: float | None = None
+) -> float:
     """`value` as a finite float in the stated range; `ValueError` otherwise."""
     bound = f"{'above' if exclusive else 'at least'} {minimum:g}" + (f" and at most {maximum:g}" if maximum else "")
     try:
@@ -42,7 +52,7 @@ def check_number(name, value, *, minimum=0.0, exclusive=False, maximum=None):
     return number
 
 
-def check_choice(name, value, allowed):
+def check_choice(name: str, value: Any, allowed: Collection[str]) -> str:
     """`value` if it is one of `allowed`; otherwise a `ValueError` that lists them."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(
@@ -53,3 +63,18 @@ def check_choice(name, value, allowed):
             )
         )
     return value
+
+
+def check_input_shape(input_shape: Any, *, dimensions: Collection[int]) -> tuple[int, ...]:
+    """The shape of a network's input fields as a tuple of ints; `ValueError` for other numbers of spatial axes."""
+    shapes = {1: "(N, C)", 2: "(H, W, C)", 3: "(H, W, D, C)"}
+    if not isinstance(input_shape, (tuple, list)) or len(input_shape) - 1 not in dimensions:
+        raise ValueError(
+            three_part(
+                f"`input_shape` to be {' or '.join(shapes[n] for n in dimensions)}: the cells along each axis and the "
+                "channels, without the batch",
+                f"input_shape={input_shape!r} ({type(input_shape).__name__})",
+                f"Give for example input_shape={(64, 64, 1)}.",
+            )
+        )
+    return tuple(check_positive_int(f"input_shape[{axis}]", size) for axis, size in enumerate(input_shape))

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 from keras_sip.errors import three_part
 
@@ -20,7 +21,7 @@ class DamagedFileError(ValueError):
     """A file is truncated, changed or of another kind than its name says."""
 
 
-def write_atomically(path, *chunks):
+def write_atomically(path: str | os.PathLike, *chunks: bytes) -> None:
     """Write chunks of bytes so that the file is, at every moment, whole or as it was before.
 
     Raises:
@@ -44,7 +45,7 @@ def write_atomically(path, *chunks):
 
 
 @contextlib.contextmanager
-def new_folder(path):
+def new_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """A temporary folder to fill; it gets the name `path` when the block ends, and vanishes if the block fails.
 
     Raises:
@@ -70,7 +71,7 @@ def new_folder(path):
 
 
 @contextlib.contextmanager
-def writing(path):
+def writing(path: str | os.PathLike) -> Iterator[None]:
     """Errors of the file system inside, told in three parts."""
     try:
         yield
@@ -86,13 +87,13 @@ def writing(path):
         ) from None
 
 
-def write_checksums(folder):
+def write_checksums(folder: pathlib.Path) -> None:
     """`SHA256SUMS` of all files in the folder, as `sha256sum --check` reads it."""
     lines = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in _files(folder)]
     write_atomically(folder / CHECKSUMS, "".join(lines).encode())
 
 
-def verify_checksums(folder):
+def verify_checksums(folder: str | os.PathLike) -> None:
     """Every file in the folder is there and unchanged since `write_checksums`.
 
     Raises:

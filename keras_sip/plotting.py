@@ -4,13 +4,19 @@ import contextlib
 import importlib
 import importlib.util
 import io
+import os
 import pathlib
 import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_sip.errors import three_part
 from keras_sip.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 REMEDY = "install matplotlib with: pip install keras_sip[plots]"
 
@@ -36,12 +42,12 @@ ARROWS = 16
 FEW = 2
 
 
-def available():
+def available() -> bool:
     """Whether matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def answers(y_target, x, y, x_true=None):
+def answers(y_target: Any, x: Any, y: Any, x_true: Any = None) -> "Figure":
     """What a model makes of examples: y_target and the simulated y, x and the true x, and the errors of both.
 
     Fields are colour panels, one row an example, those of one quantity on one colour bar; flows (two channels) are
@@ -69,7 +75,7 @@ def answers(y_target, x, y, x_true=None):
     return field_panels(groups)
 
 
-def field_panels(groups):
+def field_panels(groups: Sequence[tuple[str, Mapping[str, np.ndarray], str]]) -> "Figure":
     """Rows of examples, columns of fields; the fields of one group share their colours and one labelled colour bar.
 
     Args:
@@ -114,7 +120,7 @@ def field_panels(groups):
     return drawn
 
 
-def curves(title, panels):
+def curves(title: str, panels: Sequence[tuple[str, str, Mapping[str, tuple]]]) -> "Figure":
     """Logarithmic curves side by side.
 
     Args:
@@ -137,12 +143,12 @@ def curves(title, panels):
     return drawn
 
 
-def save(drawn, path):
+def save(drawn: "Figure", path: str | os.PathLike) -> None:
     """Write a PNG of print quality; it is whole or not there."""
     write_atomically(pathlib.Path(path), png(drawn, DOTS_PER_INCH))
 
 
-def png(drawn, dots_per_inch=100):
+def png(drawn: "Figure", dots_per_inch: float = 100) -> bytes:
     """The figure as PNG bytes."""
     buffer = io.BytesIO()
     with style():
@@ -150,7 +156,7 @@ def png(drawn, dots_per_inch=100):
     return buffer.getvalue()
 
 
-def style():
+def style() -> contextlib.AbstractContextManager[None]:
     """Our style, for what is drawn inside; the user's settings stay as they are.
 
     Raises:
@@ -164,7 +170,7 @@ def style():
 
 
 @contextlib.contextmanager
-def figure(*, width, height):
+def figure(*, width: float, height: float) -> Iterator["Figure"]:
     """A figure that is drawn into a file only: without pyplot there is no display and no global state."""
     with style():
         yield importlib.import_module("matplotlib.figure").Figure((width, height), layout="constrained")

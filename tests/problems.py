@@ -195,9 +195,9 @@ PROBLEMS = [
     ),
     Problem(
         "navier_stokes",
-        keras_sip.NavierStokes((6, 5), num_steps=1, viscosity=0.1, dtype="float64"),
-        _normal_pair(BATCH, 6, 5, 2, unit=3.0),
-        _marker(BATCH, 6, 5),
+        keras_sip.NavierStokes((8, 5), num_steps=1, viscosity=0.1, dtype="float64"),
+        _normal_pair(BATCH, 8, 5, 2, unit=3.0),
+        _marker(BATCH, 8, 5),
         solvers=(keras_sip.GradientDescent, keras_sip.ReverseSimulation),
     ),
 ]
@@ -218,7 +218,7 @@ SOLVERS = [
     keras_sip.LimitedStep(CONVERGED_GAUSS_NEWTON, max_norm=0.2),
     keras_sip.LineSearch(CONVERGED_GAUSS_NEWTON),
     keras_sip.Fallback(CONVERGED_GAUSS_NEWTON, keras_sip.GradientDescent(step_size=0.1)),
-    keras_sip.Chain(solvers=(keras_sip.GradientDescent(step_size=0.1), keras_sip.AnalyticInverse())),
+    keras_sip.Chain(keras_sip.GradientDescent(step_size=0.1), keras_sip.AnalyticInverse()),
     keras_sip.ReverseSimulation(max_steps=2),
 ]
 # Line searches and solvers made of others are slow to trace: they meet each kind of problem once.

@@ -1,10 +1,14 @@
 """Go on with a killed run as if nothing had happened."""
 
+import os
 import time
+
+import keras
 
 from keras_sip.callbacks.follower import Follower
 from keras_sip.checkpoints import Checkpoints
 from keras_sip.errors import check_number, check_positive_int, three_part
+from keras_sip.locks import FolderLock
 
 
 class ExactResume(Follower):
@@ -29,29 +33,32 @@ class ExactResume(Follower):
         seconds: Seconds between checkpoints, or None.
 
     Raises:
-        OutputError: At the start or when saving: the folder cannot be written.
+        OutputError: At the start or when saving: the folder cannot be written, or another process writes there.
         DamagedFileError: All checkpoints are damaged.
     """
 
-    def __init__(self, folder, every=100, seconds=None):
+    def __init__(self, folder: str | os.PathLike, every: int | None = 100, seconds: float | None = None) -> None:
         super().__init__()
         self.checkpoints = Checkpoints(folder)
         self.every = None if every is None else check_positive_int("every", every)
         self.seconds = None if seconds is None else check_number("seconds", seconds)
-        self._saved_step = self._restored_step = None
+        self._saved_step: int | None = None
+        self._restored_step: int | None = None
+        self._lock: FolderLock | None = None
 
-    def restore(self, model):
+    def restore(self, model: keras.Model) -> int:
         """Make `model` what it was at the newest whole checkpoint; returns its step, 0 where there is none."""
-        self._restored_step = self._first_step = self.checkpoints.restore(model)
-        return self._restored_step
+        step = self.checkpoints.restore(model)
+        self._restored_step = self._first_step = step
+        return step
 
-    def save(self):
+    def save(self) -> None:
         """Write a checkpoint now, unless this step has one."""
         if self._saved_step != self.step:
             self.checkpoints.save(self.model, self.step)
             self._saved_step, self._saved_at = self.step, time.monotonic()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         super().on_train_begin(logs)
         if self._restored_step is None and self.checkpoints.steps():
             raise ValueError(
@@ -62,6 +69,8 @@ class ExactResume(Follower):
                 )
             )
         self.checkpoints.prepare()
+        # Kept after a training that ended with an error; a second fit of this process goes on with it.
+        self._lock = self._lock or FolderLock(self.checkpoints.folder)
         self._by_epochs = self.params.get("epochs", 1) > 1
         if self._by_epochs and self.step % (self.params["steps"] or 1):
             raise ValueError(
@@ -73,12 +82,12 @@ class ExactResume(Follower):
             )
         self._saved_step, self._saved_at = self._restored_step, time.monotonic()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         super().on_epoch_begin(epoch, logs)
         if not self._by_epochs:
             self.checkpoints.restore_metrics(self.model)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         previous = self.step
         super().on_train_batch_end(batch, logs)
         due = self.every is not None and self.step // self.every > previous // self.every
@@ -88,11 +97,14 @@ class ExactResume(Follower):
         if due and not self._by_epochs:
             self.save()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if self._by_epochs:
             self.save()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         self.save()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
         # A second fit goes on from here.
         self._restored_step = self._first_step = self.step

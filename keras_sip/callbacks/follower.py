@@ -6,6 +6,8 @@ import time
 
 import keras
 
+from keras_sip.training.network import updates_of
+
 RUNNING_MEAN = 10
 
 
@@ -19,25 +21,27 @@ class Follower(keras.callbacks.Callback):
         compile_seconds: In the first execution.
 
     Args:
-        first_step: Steps done before; None reads it off the optimizer when training begins.
+        first_step: Steps done before; None reads it off the model when training begins.
     """
 
-    def __init__(self, first_step=None):
+    def __init__(self, first_step: int | None = None) -> None:
         super().__init__()
         self._first_step = first_step
         self.step = first_step or 0
         self.train_seconds = self.compile_seconds = 0.0
-        self._timed_from = None
-        self._contributions = collections.deque(maxlen=RUNNING_MEAN)
-        self._batches = None
-        self._before = {}
+        self._timed_from: int | None = None
+        self._contributions: collections.deque[tuple[int, dict[str, float]]] = collections.deque(maxlen=RUNNING_MEAN)
+        self._batches: int | None = None
+        self._before: dict[str, float] = {}
 
     @property
-    def steps_per_second(self):
+    def steps_per_second(self) -> float:
         """Rate in this program; 0 before the second execution."""
-        return (self.step - self._timed_from) / self.train_seconds if self.train_seconds > 0 else 0.0
+        if self._timed_from is None or self.train_seconds <= 0:
+            return 0.0
+        return (self.step - self._timed_from) / self.train_seconds
 
-    def running_means(self):
+    def running_means(self) -> dict[str, float]:
         """{metric: mean over the last ten executions}, of each batch alone and not since the epoch began."""
         means = {}
         for name in self._contributions[-1][1] if self._contributions else ():
@@ -45,20 +49,20 @@ class Follower(keras.callbacks.Callback):
             means[name] = math.fsum(value for _, value in pairs) / sum(count for count, _ in pairs)
         return means
 
-    def on_train_begin(self, logs=None):
-        self.step = _optimizer_steps(self.model) if self._first_step is None else self._first_step
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self.step = _steps_done(self.model) if self._first_step is None else self._first_step
         self._timed_from = self._batches = None
         self.train_seconds = self.compile_seconds = 0.0
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch_began, self._updates_before = self.step, _optimizer_steps(self.model)
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._epoch_began, self._updates_before = self.step, _steps_done(self.model)
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         if _metrics_are_empty(self.model):
             self._batches, self._before = 0, {}
         self._began = time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         # Keras has read the metrics into `logs` by now, so that the step is over also on a GPU.
         seconds = time.perf_counter() - self._began
         previous, self.step = self.step, self._epoch_began + self._batches_done(batch)
@@ -78,7 +82,7 @@ class Follower(keras.callbacks.Callback):
         done, steps = batch + 1, self.params.get("steps")
         if not steps or done <= steps:
             return done
-        return min(done, max(steps, _optimizer_steps(self.model) - self._updates_before))
+        return min(done, max(steps, _steps_done(self.model) - self._updates_before))
 
     def _remember(self, count, logs):
         """Undo Keras' mean over the epoch: n m_n - k m_k is the sum over the batches k + 1 to n."""
@@ -92,12 +96,12 @@ class Follower(keras.callbacks.Callback):
         self._before = sums
 
 
-def _optimizer_steps(model):
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None:
+def _steps_done(model: keras.Model) -> int:
+    """Training steps, of which with gradient accumulation several make one change of the weights."""
+    if getattr(model, "optimizer", None) is None:
         return 0
     method = getattr(model, "method", None)
-    return int(optimizer.iterations) // getattr(method, "optimizer_steps", 1)
+    return int(updates_of(model.optimizer)) // getattr(method, "optimizer_steps", 1)
 
 
 def _metrics_are_empty(model):

@@ -1,6 +1,9 @@
 """Leave a model card and the final numbers when training ends."""
 
+import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from keras_sip.callbacks.follower import Follower
 from keras_sip.files import writing
@@ -28,17 +31,25 @@ class ModelCard(Follower):
         notes: {name: text} of further rows.
     """
 
-    def __init__(self, folder, title, *, evaluation=None, seeds=None, notes=None):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        title: str,
+        *,
+        evaluation: Any = None,
+        seeds: Any = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__()
         self.folder, self.title, self.evaluation = pathlib.Path(folder), title, evaluation
         self.seeds, self.notes = seeds, dict(notes or {})
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         super().on_train_begin(logs)
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         measured = {f"{name}, last training batches": value for name, value in self.running_means().items()}
         if self.evaluation is not None:
             data = self.evaluation if isinstance(self.evaluation, tuple) else (self.evaluation,)

@@ -1,5 +1,7 @@
 """Stop a run whose numbers are no longer finite, and keep the last weights that were."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -17,7 +19,7 @@ class NonFiniteError(ArithmeticError):
         example: Index of the worst example in the batch of that step, or None.
     """
 
-    def __init__(self, message, step, last_good_step, example):
+    def __init__(self, message: str, step: int, last_good_step: int, example: int | None) -> None:
         super().__init__(message)
         self.step, self.last_good_step, self.example = step, last_good_step, example
 
@@ -38,16 +40,16 @@ class NonFiniteGuard(Follower):
             `lambda step: keras_sip.dataset(simulator, 32, seed=0, start_step=step)`.
     """
 
-    def __init__(self, every=50, data=None):
+    def __init__(self, every: int = 50, data: Callable[[int], tf.data.Dataset] | None = None) -> None:
         super().__init__()
         self.every = check_positive_int("every", every)
         self.data = data
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         super().on_train_begin(logs)
         self._keep()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         previous = self.step
         super().on_train_batch_end(batch, logs)
         due = self.step // self.every > previous // self.every
@@ -56,7 +58,7 @@ class NonFiniteGuard(Follower):
         elif due:
             self._keep()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         if not self._weights_are_finite():
             self._stop()
 
@@ -102,11 +104,11 @@ class NonFiniteGuard(Follower):
             return None
         observation, *_ = _parts(batch)
         y_target, context = split_observation(observation)
-        simulator = self.model.simulator
+        physics = self.model.physics
         x = self.model(observation, training=True)
         # Batch norm has moved its statistics.
         self._restore()
-        objective = simulator.objective(simulator.forward(x, context), y_target, context).numpy()
+        objective = physics.loss(physics.simulator.forward(x, context), y_target, context).numpy()
         bad = np.flatnonzero(~np.isfinite(objective))
         if bad.size:
             return {"index": int(bad[0]), "what": f"a loss of {objective[bad[0]]}"}

@@ -1,7 +1,10 @@
 """SIPTensorBoard: curves, solver health, updates and answers of a training run in TensorBoard."""
 
 import math
+import os
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -67,16 +70,16 @@ class SIPTensorBoard(Follower):
 
     def __init__(
         self,
-        folder,
-        evaluation=None,
+        folder: str | os.PathLike,
+        evaluation: Any = None,
         *,
-        every=10,
-        evaluate_every=None,
-        pictures=3,
-        hyperparameters=None,
-        draw=None,
-        max_share=0.015,
-    ):
+        every: int = 10,
+        evaluate_every: int | None = None,
+        pictures: int = 3,
+        hyperparameters: Mapping[str, float | str] | None = None,
+        draw: Callable | None = None,
+        max_share: float = 0.015,
+    ) -> None:
         super().__init__()
         self.folder, self.evaluation = folder, evaluation
         self.every = check_positive_int("every", every)
@@ -85,9 +88,12 @@ class SIPTensorBoard(Follower):
         self.hyperparameters = _plain(hyperparameters or {})
         self.draw = draw
         self.max_share = check_number("max_share", max_share, maximum=1.0)
-        self._evaluated_at = self.writer = self._probe = None
+        self._evaluated_at: int | None = None
+        # An EventWriter and a Probe from the start of fit on.
+        self.writer: Any = None
+        self._probe: Any = None
 
-    def due(self, first, last):
+    def due(self, first: int, last: int) -> bool:
         """Whether to evaluate after the steps from `first` to `last`, of one execution."""
         if self.evaluate_every is not None:
             return last // self.evaluate_every > (first - 1) // self.evaluate_every
@@ -97,7 +103,7 @@ class SIPTensorBoard(Follower):
         expected = 2 * (self._measuring + self._drawing)
         return self._cost + expected <= self.max_share * self.train_seconds
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         super().on_train_begin(logs)
         self._start = time.time()
         self._cost, self._measuring = 0.0, None
@@ -110,7 +116,7 @@ class SIPTensorBoard(Follower):
         if self.evaluation is not None and (self._probe is None or self._probe.model is not self.model):
             self._probe = Probe(self.model, self.evaluation)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         previous = self.step
         super().on_train_batch_end(batch, logs)
         if self.step // self.every > previous // self.every:
@@ -122,16 +128,16 @@ class SIPTensorBoard(Follower):
             first = self._measuring is None and self.evaluate_every is None
             self._evaluate(leave_out=measured, draw=not first)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._write_validation(logs or {})
         self.writer.flush()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict | None = None) -> None:
         if self._probe is not None and self._evaluated_at != self.step:
             self._evaluate()
         self.close()
 
-    def close(self):
+    def close(self) -> None:
         """Close the event file; fit does it, unless it ended with an error."""
         if self.writer is not None:
             self.writer.close()

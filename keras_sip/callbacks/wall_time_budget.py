@@ -14,17 +14,17 @@ class WallTimeBudget(Follower):
         seconds_before: Training time of the run before this program, where it goes on.
     """
 
-    def __init__(self, seconds, *, seconds_before=0.0):
+    def __init__(self, seconds: float, *, seconds_before: float = 0.0) -> None:
         super().__init__()
         self.seconds = check_number("seconds", seconds, exclusive=True)
         self.seconds_before = check_number("seconds_before", seconds_before)
 
     @property
-    def spent(self):
+    def spent(self) -> float:
         """Seconds of training so far."""
         return self.seconds_before + self.train_seconds
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         super().on_train_batch_end(batch, logs)
         if self.spent >= self.seconds:
             self.model.stop_training = True

@@ -9,6 +9,7 @@ from keras_sip.diagnostics import examples
 from keras_sip.diagnostics.inverse_problems import InverseProblems
 from keras_sip.ops import derivatives
 from keras_sip.ops.bidiagonalization import golub_kahan
+from keras_sip.simulators.abilities import Ability
 from keras_sip.simulators.nondimensional import Nondimensional
 from keras_sip.solvers.automatic import best_candidate
 from keras_sip.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -65,7 +66,7 @@ class DiagnosisCase(InverseProblems):
     @functools.cached_property
     def _spectrum(self):
         """|J| mode by mode, where P is diagonal in a spectral basis; mirrored modes count once."""
-        if self.physics.diagonal_form is None or self.simulator.has("residual"):
+        if not self.physics.has(Ability.DIAGONAL_FORM) or self.simulator.has(Ability.RESIDUAL):
             return None
         return np.sort(np.abs(self.physics.diagonal_form.transfer).ravel())[::-1]
 

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sip.errors import three_part
+from keras_sip.simulators.abilities import Ability
 
 
 class Examples(NamedTuple):
@@ -31,7 +32,7 @@ def draw(simulator, num_examples, seed, x=None, context=None):
                 three_part("`x` to hold at least two examples", f"{len(x)}", "Pass more: examples are compared.")
             )
         return Examples(x, simulator.as_context(context), "given")
-    if simulator.has("sample"):
+    if simulator.has(Ability.SAMPLE):
         sample = simulator.sample(num_examples, (seed, 0))
         return Examples(simulator.as_x(sample["x"]), simulator.as_context(sample.get("context")), "sampled")
     return random_examples(simulator, num_examples, seed, context)
@@ -40,7 +41,7 @@ def draw(simulator, num_examples, seed, x=None, context=None):
 def random_examples(simulator, num_examples, seed, context=None):
     """Normal random numbers times `x_scale`, where there is no `sample`, or none that works."""
     numbers = np.random.default_rng(seed).standard_normal((num_examples, *simulator.x_shape))
-    scale = 1.0 if simulator.has("sample") else np.asarray(simulator.x_scale)
+    scale = 1.0 if simulator.has(Ability.SAMPLE) else np.asarray(simulator.x_scale)
     return Examples(simulator.as_x(numbers * scale), simulator.as_context(context), "random numbers")
 
 

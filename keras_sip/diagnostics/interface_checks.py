@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_sip.diagnostics import examples
 from keras_sip.diagnostics.report import Check, failed, note, passed, skipped
+from keras_sip.simulators.abilities import Ability
 from keras_sip.simulators.base import check_simulator_interface, join_observation
 from keras_sip.simulators.nondimensional import Nondimensional
 
@@ -67,7 +68,7 @@ def objective(case):
 
 
 def sample(case):
-    if not case.simulator.has("sample"):
+    if not case.simulator.has(Ability.SAMPLE):
         return skipped("not defined; train on your data with from_arrays")
     drawn = case.simulator.sample(case.num_examples, (case.seed, 0))
     if not isinstance(drawn, dict) or not {"x", "y"} <= set(drawn) <= {"x", "y", "context"}:
@@ -86,7 +87,7 @@ def sample(case):
 
 
 def seed(case):
-    if not case.simulator.has("sample"):
+    if not case.simulator.has(Ability.SAMPLE):
         return skipped("not defined")
     first, again, other = (
         examples.rows(case.simulator.sample(case.num_examples, (case.seed, step))["x"]) for step in (0, 0, 1)
@@ -135,7 +136,7 @@ def distance(case):
 
 
 def project(case):
-    if not case.simulator.has("project"):
+    if not case.simulator.has(Ability.PROJECT):
         return skipped("not defined")
     observation = join_observation(case.y, case.context)
     projected = case.simulator.project(case.x, observation)
@@ -149,7 +150,7 @@ def project(case):
 
 
 def inverse(case):
-    if not case.simulator.has("inverse"):
+    if not case.simulator.has(Ability.INVERSE):
         return skipped("not defined; LevenbergMarquardt() needs none")
     simulator = case.simulator
     x_near = examples.starts(case.x, 0.5)

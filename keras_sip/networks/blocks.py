@@ -1,5 +1,7 @@
 """Fixed layers that the U-Net needs and Keras lacks, or has in a slower form: up-sampling, padding, batch norm."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -24,18 +26,18 @@ class BilinearUpsampling2D(keras.layers.Layer):
     `keras.layers.UpSampling2D` computes the same but does not compile under XLA with mixed_float16.
     """
 
-    def __init__(self, *, periodic=False, **kwargs):
+    def __init__(self, *, periodic: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.periodic = periodic
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return upsample_bilinear(inputs, periodic=self.periodic)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, height, width, channels = input_shape
         return (batch, 2 * height, 2 * width, channels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "periodic": self.periodic}
 
 
@@ -46,11 +48,11 @@ class PeriodicPadding2D(keras.layers.Layer):
     A "valid" convolution after it is a convolution on the torus. No weights. H and W must be static.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         # Axis 1 last: whole rows are copied there, which is faster on the larger of the two tensors.
         return _pad_periodic(_pad_periodic(inputs, axis=2), axis=1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, height, width, channels = input_shape
         return (batch, height + 2, width + 2, channels)
 
@@ -80,14 +82,14 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         **kwargs: Of every Keras layer (`name`, `dtype`, `trainable`).
     """
 
-    def __init__(self, *, momentum=0.9, epsilon=1e-5, **kwargs):
+    def __init__(self, *, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
         self.batches = self.add_weight((), "zeros", trainable=False, autocast=False, name="batches", dtype="float32")
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
         if not (training and self.trainable):
             return self._by_moving_statistics(inputs)
         normalize = self._by_formula if inputs.dtype == tf.float64 else self._by_kernel
@@ -129,11 +131,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         unbiased = variance * cells / tf.maximum(cells - 1, 1)
         return centred * tf.math.rsqrt(variance + self.epsilon) * self.gamma + self.beta, mean, unbiased
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**keras.layers.Layer.get_config(self), "momentum": self.momentum, "epsilon": self.epsilon}
 
 
-def upsample_bilinear(x, *, periodic=False):
+def upsample_bilinear(x: tf.Tensor, *, periodic: bool = False) -> tf.Tensor:
     """`x` `[B, H, W, C]` up-sampled by 2 as in `BilinearUpsampling2D`: along each axis a product with a fixed matrix.
 
     On a CPU it takes a seventh of the time of slices and weighted sums at 32 cells, and as long as they at 256.

@@ -1,15 +1,27 @@
 """Fourier neural operator for fields on a line or a rectangular grid."""
 
+from collections.abc import Sequence
+
 import keras
 
-from keras_sip.errors import check_positive_int, three_part
+from keras_sip.errors import check_input_shape, check_positive_int
 from keras_sip.networks.initializers import FanInUniform
 from keras_sip.networks.spectral_layers import AppendCoordinates, SpectralConvolution, check_modes
 
 PROJECTION = 128
 
 
-def FNO(input_shape, output_channels, *, modes=12, width=32, layers=4, padding=9, seed=None, name="fno"):
+def FNO(
+    input_shape: Sequence[int],
+    output_channels: int,
+    *,
+    modes: int = 12,
+    width: int = 32,
+    layers: int = 4,
+    padding: int = 9,
+    seed: int | None = None,
+    name: str = "fno",
+) -> keras.Model:
     """Fourier neural operator: layers that multiply low Fourier modes by learned matrices, beside a local linear map.
 
         v_0 = P (x, coordinates), then `padding` zeros after the last cell of each axis
@@ -42,7 +54,7 @@ def FNO(input_shape, output_channels, *, modes=12, width=32, layers=4, padding=9
     Returns:
         A functional `keras.Model`.
     """
-    input_shape = _check_input_shape(input_shape)
+    input_shape = check_input_shape(input_shape, dimensions=(2, 1))
     output_channels = check_positive_int("output_channels", output_channels)
     width = check_positive_int("width", width)
     layers = check_positive_int("layers", layers)
@@ -72,15 +84,3 @@ def FNO(input_shape, output_channels, *, modes=12, width=32, layers=4, padding=9
         x = crop(cells, name="crop")(x)
     x = dense(PROJECTION, x, "project", activation="gelu")
     return keras.Model(inputs, dense(output_channels, x, "head", dtype=full_precision), name=name)
-
-
-def _check_input_shape(input_shape):
-    if not isinstance(input_shape, (tuple, list)) or len(input_shape) not in (2, 3):
-        raise ValueError(
-            three_part(
-                "`input_shape` to be (H, W, C) or (N, C): the cells along each axis and the channels",
-                f"input_shape={input_shape!r} ({type(input_shape).__name__})",
-                "Give for example input_shape=(64, 64, 1).",
-            )
-        )
-    return tuple(check_positive_int(f"input_shape[{i}]", size) for i, size in enumerate(input_shape))

@@ -21,16 +21,16 @@ class FanInUniform:
     `keras.utils.set_random_seed` determines.
     """
 
-    def __init__(self, seed=None):
+    def __init__(self, seed: int | None = None) -> None:
         self._seeds = None if seed is None else random.Random(check_positive_int("seed", seed, minimum=0))
 
-    def __call__(self, fan_in):
+    def __call__(self, fan_in: int) -> dict[str, keras.initializers.Initializer]:
         bound = fan_in**-0.5
         return {
             "kernel_initializer": keras.initializers.RandomUniform(-bound, bound, seed=self.next_seed()),
             "bias_initializer": keras.initializers.RandomUniform(-bound, bound, seed=self.next_seed()),
         }
 
-    def next_seed(self):
+    def next_seed(self) -> int | None:
         """A seed for another initialiser of the same network."""
         return None if self._seeds is None else self._seeds.getrandbits(31)

@@ -1,12 +1,22 @@
 """Fully connected network."""
 
+from collections.abc import Callable, Sequence
+
 import keras
 
 from keras_sip.errors import check_positive_int, three_part
 from keras_sip.networks.initializers import FanInUniform
 
 
-def MLP(input_size, output_size, hidden=(32, 64, 32), *, activation="relu", seed=None, name="mlp"):
+def MLP(
+    input_size: int,
+    output_size: int,
+    hidden: Sequence[int] = (32, 64, 32),
+    *,
+    activation: str | Callable = "relu",
+    seed: int | None = None,
+    name: str = "mlp",
+) -> keras.Model:
     """Multilayer perceptron: dense layers with bias, the activation after each hidden one, none on the output.
 
         h_0 = input;    h_i = activation(W_i h_(i-1) + b_i);    output = W h_last + b

@@ -1,5 +1,8 @@
 """Layers of the Fourier neural operator: a convolution in Fourier space, and the coordinates of the cells."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -25,13 +28,13 @@ class SpectralConvolution(keras.layers.Layer):
         **kwargs: Of every Keras layer.
     """
 
-    def __init__(self, filters, modes, *, seed=None, **kwargs):
+    def __init__(self, filters: int, modes: int, *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters = check_positive_int("filters", filters)
         self.modes = check_positive_int("modes", modes)
         self.seed = seed
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         *resolution, channels = input_shape[1:]
         check_modes(self.modes, resolution)
         first = 2 * self.modes if len(resolution) == 2 else 1
@@ -42,7 +45,7 @@ class SpectralConvolution(keras.layers.Layer):
             name="kernel",
         )
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         # A line is a plane of one row.
         x = inputs if inputs.shape.rank == 4 else inputs[:, None]
         rows, columns = x.shape[1:3]
@@ -58,10 +61,10 @@ class SpectralConvolution(keras.layers.Layer):
         y = tf.einsum("qkw,bhqko->bhwo", to_columns * weights[:, None], modes)
         return y if inputs.shape.rank == 4 else y[:, 0]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "filters": self.filters, "modes": self.modes, "seed": self.seed}
 
 
@@ -69,18 +72,18 @@ class SpectralConvolution(keras.layers.Layer):
 class AppendCoordinates(keras.layers.Layer):
     """Adds a channel for each axis with the cell's place on it, 0 for the first cell to 1 for the last. No weights."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         resolution = inputs.shape[1:-1]
         axes = np.meshgrid(*(np.linspace(0.0, 1.0, cells) for cells in resolution), indexing="ij")
         coordinates = tf.constant(np.stack(axes, axis=-1), inputs.dtype)
         shape = [tf.shape(inputs)[0], *coordinates.shape]
         return tf.concat([inputs, tf.broadcast_to(coordinates, shape)], axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], input_shape[-1] + len(input_shape) - 2)
 
 
-def check_modes(modes, resolution):
+def check_modes(modes: int, resolution: Sequence[int]) -> None:
     """`ValueError` where a grid has not so many modes."""
     limits = [*(cells // 2 for cells in resolution[:-1]), resolution[-1] // 2 + 1]
     if modes > min(limits):

@@ -1,15 +1,26 @@
 """U-Net for fields on a rectangular grid."""
 
+from collections.abc import Sequence
+
 import keras
 
-from keras_sip.errors import check_choice, check_positive_int, three_part
+from keras_sip.errors import check_choice, check_input_shape, check_positive_int, three_part
 from keras_sip.networks.blocks import BilinearUpsampling2D, FusedBatchNormalization, PeriodicPadding2D
 from keras_sip.networks.initializers import FanInUniform
 
 PADDINGS = ("zero", "periodic")
 
 
-def UNet(input_shape, output_channels, *, levels=4, filters=16, padding="zero", seed=None, name="unet"):
+def UNet(
+    input_shape: Sequence[int],
+    output_channels: int,
+    *,
+    levels: int = 4,
+    filters: int = 16,
+    padding: str = "zero",
+    seed: int | None = None,
+    name: str = "unet",
+) -> keras.Model:
     """U-Net: an encoder of halving resolutions, and a decoder that gets each of them back through a skip connection.
 
         stem   D(x)                                       at full resolution
@@ -47,7 +58,7 @@ def UNet(input_shape, output_channels, *, levels=4, filters=16, padding="zero", 
     levels = check_positive_int("levels", levels)
     filters = check_positive_int("filters", filters)
     output_channels = check_positive_int("output_channels", output_channels)
-    input_shape = _check_input_shape(input_shape, levels)
+    input_shape = _check_resolution(input_shape, levels)
     periodic = check_choice("padding", padding, PADDINGS) == "periodic"
     initializers = FanInUniform(seed)
     full_precision = keras.config.dtype_policy().variable_dtype
@@ -79,17 +90,9 @@ def UNet(input_shape, output_channels, *, levels=4, filters=16, padding="zero", 
     return keras.Model(inputs, head(x), name=name)
 
 
-def _check_input_shape(input_shape, levels):
+def _check_resolution(input_shape, levels):
     factor = 2 ** (levels - 1)
-    if not isinstance(input_shape, (tuple, list)) or len(input_shape) != 3:
-        raise ValueError(
-            three_part(
-                "`input_shape` to be (H, W, C): the cells along each axis and the channels, without the batch",
-                f"input_shape={input_shape!r} ({type(input_shape).__name__})",
-                "Give for example input_shape=(64, 64, 1).",
-            )
-        )
-    input_shape = tuple(check_positive_int(f"input_shape[{i}]", size) for i, size in enumerate(input_shape))
+    input_shape = check_input_shape(input_shape, dimensions=(2,))
     if any(size % factor for size in input_shape[:2]):
         raise ValueError(
             three_part(

@@ -30,6 +30,11 @@ def max_abs(tensor):
     return tf.where(has_nan, tf.constant(np.nan, largest.dtype), tf.maximum(largest, tf.zeros_like(largest)))
 
 
+def rms(tensor):
+    """Root mean square of each example `[B]`; right wherever it is a normal float itself, as `norm`."""
+    return norm(tensor) / tf.sqrt(tf.cast(tf.reduce_prod(tf.shape(tensor)[1:]), tensor.dtype))
+
+
 def total_rms(tensor):
     """Root mean square of all entries of a tensor, a scalar; right wherever it is a normal float itself."""
     largest = tf.reduce_max(tf.abs(tensor))

@@ -1,16 +1,19 @@
 """Random fields of overlapping boxes with soft edges; stateless, as those of `random_fields`."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from keras_sip.ops.random_fields import uniform
 
 FEWEST, MOST = 4, 10
-# Shares of the domain's length: where centres may lie, and the largest half size (10 of the paper's 64 cells).
+# Fractions of the domain's length: where centres may lie, and the largest half size (10 of the paper's 64 cells).
 CENTRES, LARGEST_HALF_SIZE = 0.8, 10 / 64
 
 
-def soft_boxes(shape, seed, *, dtype="float32"):
+def soft_boxes(shape: Sequence[int], seed: Any, *, dtype: str = "float32") -> tf.Tensor:
     """Sums of 4 to 10 boxes, each `[B, *resolution, C]` field with boxes of its own in every channel.
 
         f(p) = sum over boxes of s clip(1/2 - d(p) / R, 0, 1),    d(p) = max over axes a of |p_a - c_a| - h_a,

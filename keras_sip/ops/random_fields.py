@@ -3,16 +3,28 @@
 An example depends on the seed and on its place in the batch, not on the size of the batch.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
+from keras_sip.errors import three_part
 from keras_sip.ops import spectral_transforms as transforms
 
 # Modes of smaller |kappa|^2 are dropped: waves longer than about three times `scale`.
 SMALLEST_SQUARED_WAVENUMBER = 0.1
 
 
-def smooth_noise(shape, seed, *, spacing=1.0, scale=10.0, smoothness=1.0, dtype="float32"):
+def smooth_noise(
+    shape: Sequence[int],
+    seed: Any,
+    *,
+    spacing: float = 1.0,
+    scale: float = 10.0,
+    smoothness: float = 1.0,
+    dtype: str = "float32",
+) -> tf.Tensor:
     """Smooth periodic random fields with mean 0 and standard deviation 1.
 
     F_n = g_n |kappa_n|^(-2 p) where |kappa_n|^2 > 0.1, else 0;   kappa_n = s n / (N dx);   f = Re IFFT(F),
@@ -38,21 +50,23 @@ def smooth_noise(shape, seed, *, spacing=1.0, scale=10.0, smoothness=1.0, dtype=
     kept = squared_wavenumbers > SMALLEST_SQUARED_WAVENUMBER
     if not kept.any():
         raise ValueError(
-            "Expected `scale` to be so large that the grid holds some of the waves.\n"
-            f"Received scale={scale}, spacing={spacing}, resolution={resolution}.\n"
-            "Pass a larger `scale`: a few times the width of a cell."
+            three_part(
+                "`scale` to be so large that the grid holds some of the waves",
+                f"scale={scale}, spacing={spacing}, resolution={resolution}",
+                "Pass a larger `scale`: a few times the width of a cell.",
+            )
         )
     amplitudes = np.where(kept, np.where(kept, squared_wavenumbers, 1.0) ** -smoothness, 0.0)
     # The modes of the real part of IFFT(F) are (F_n + conj F_{-n}) / 2. For white noise g these are independent
     # Gaussians of one variance E|.|^2, complex for each pair n, -n and real where n = -n. So are, exactly and up to a
     # factor that the division removes, the modes of real white noise: two real FFTs and half the random numbers do.
-    field = transforms.periodic_filter(_white_noise(shape, seed, dtype), amplitudes / amplitudes.max())
+    field = transforms.periodic_filter(normal(shape, seed, dtype=dtype), amplitudes / amplitudes.max())
     axes = list(range(1, len(shape)))
     field /= tf.math.reduce_std(field, axis=axes, keepdims=True)
     return field - tf.reduce_mean(field, axis=axes, keepdims=True)
 
 
-def as_seed(seed):
+def as_seed(seed: Any) -> tf.Tensor:
     """A seed for TensorFlow's stateless random functions: an int64 tensor `[2]`.
 
     Args:
@@ -61,7 +75,7 @@ def as_seed(seed):
     """
     if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
         if not -(2**127) <= seed < 2**128:
-            raise ValueError(f"Expected an int seed of at most 128 bits.\nReceived {seed}.\nPass seed % 2**128.")
+            raise ValueError(three_part("an int seed of at most 128 bits", f"{seed}", "Pass seed % 2**128."))
         return tf.constant([_signed_word(int(seed) >> 64), _signed_word(int(seed))], tf.int64)
     words = [_word(word) for word in seed] if isinstance(seed, (tuple, list)) else _word(seed)
     words = tf.convert_to_tensor(words)
@@ -69,13 +83,16 @@ def as_seed(seed):
         words = tf.stack([tf.minimum(tf.sign(words), 0), words])
     if words.shape != (2,):
         raise ValueError(
-            f"Expected a seed to be an int, a pair of ints or an integer tensor of shape [2].\n"
-            f"Received {seed!r}.\nPass for example seed=0 or seed=(0, step)."
+            three_part(
+                "a seed to be an int, a pair of ints or an integer tensor of shape [2]",
+                f"{seed!r}",
+                "Pass for example seed=0 or seed=(0, step).",
+            )
         )
     return words
 
 
-def uniform(shape, seed, *, dtype="float32"):
+def uniform(shape: Any, seed: Any, *, dtype: str = "float32") -> tf.Tensor:
     """Independent numbers uniform in (0, 1), from 32 bits each.
 
     TensorFlow's own uniform and normal floats differ between its kernels and XLA; the Philox bits do not. Taking 32 of
@@ -86,20 +103,31 @@ def uniform(shape, seed, *, dtype="float32"):
     return (tf.cast(bits, dtype) + 0.5) * 2.0**-32
 
 
-def split_seed(seed, n):
+def normal(shape: Any, seed: Any, *, dtype: str = "float32") -> tf.Tensor:
+    """Independent standard normal numbers `[B, ...]`, by the Box-Muller transform of `uniform`.
+
+    float32 numbers are rounded from float64 ones. Logarithms and cosines differ in the last bit between TensorFlow's
+    kernels and XLA: in float64 so do a few of the numbers, by 1e-15, in float32 next to none.
+    """
+    shape = tf.convert_to_tensor(shape)
+    known = tf.get_static_value(shape)
+    entries = tf.reduce_prod(shape[1:]) if known is None else int(np.prod(known[1:]))
+    pairs = -(-entries // 2)
+    numbers = uniform([shape[0] if known is None else known[0], 2 * pairs], seed, dtype="float64")
+    radius = tf.sqrt(-2.0 * tf.math.log(numbers[:, :pairs]))
+    angle = 2.0 * np.pi * numbers[:, pairs:]
+    both = tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=1)
+    return tf.reshape(tf.cast(both[:, :entries], dtype), shape if known is None else known)
+
+
+def split_seed(seed: Any, n: int) -> tf.Tensor:
     """n independent seeds from one, int64 `[n, 2]`."""
     return tf.random.split(as_seed(seed), n, alg="philox")
 
 
-def _white_noise(shape, seed, dtype):
-    """Independent standard normal numbers by the Box-Muller transform."""
-    entries = int(np.prod(shape[1:]))
-    pairs = -(-entries // 2)
-    numbers = uniform([shape[0], 2 * pairs], seed, dtype=dtype)
-    radius = tf.sqrt(-2.0 * tf.math.log(numbers[:, :pairs]))
-    angle = 2.0 * np.pi * numbers[:, pairs:]
-    normal = tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], axis=1)
-    return tf.reshape(normal[:, :entries], shape)
+def fold_in(seed: Any, stream: int) -> tf.Tensor:
+    """The seed of one of many independent streams, int64 `[2]`: another number gives another stream."""
+    return tf.random.fold_in(as_seed(seed), stream, alg="philox")
 
 
 def _word(value):
@@ -108,7 +136,7 @@ def _word(value):
         return tf.constant(_signed_word(int(value)), tf.int64)
     value = tf.convert_to_tensor(value)
     if not value.dtype.is_integer:
-        raise TypeError(f"Expected a seed of integers.\nReceived {value!r}.\nPass an int or a pair of ints.")
+        raise TypeError(three_part("a seed of integers", f"{value!r}", "Pass an int or a pair of ints."))
     return tf.cast(value, tf.int64)
 
 

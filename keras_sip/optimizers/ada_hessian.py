@@ -1,10 +1,16 @@
 """AdaHessian: Adam with the diagonal of the Hessian in place of the squared gradient."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 
 from keras_sip.errors import check_number, check_positive_int
-from keras_sip.optimizers.second_order import SecondOrderOptimizer
+from keras_sip.optimizers.second_order import LearningRate, SecondOrderOptimizer
+
+if TYPE_CHECKING:
+    from keras_sip.training.weight_problem import WeightProblem
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -34,17 +40,17 @@ class AdaHessian(SecondOrderOptimizer):
 
     def __init__(
         self,
-        learning_rate=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-4,
-        hessian_power=1.0,
+        learning_rate: LearningRate = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-4,
+        hessian_power: float = 1.0,
         *,
-        hessian_every=1,
-        seed=0,
-        name="ada_hessian",
-        **kwargs,
-    ):
+        hessian_every: int = 1,
+        seed: int = 0,
+        name: str = "ada_hessian",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate, name=name, **kwargs)
         self.beta_1 = check_number("beta_1", beta_1, maximum=1.0)
         self.beta_2 = check_number("beta_2", beta_2, maximum=1.0)
@@ -53,7 +59,7 @@ class AdaHessian(SecondOrderOptimizer):
         self.hessian_every = check_positive_int("hessian_every", hessian_every)
         self.seed = check_positive_int("seed", seed, minimum=0)
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
         super().build(variables)
@@ -63,7 +69,7 @@ class AdaHessian(SecondOrderOptimizer):
             for index, variable in enumerate(variables)
         ]
 
-    def take_step(self, problem):
+    def take_step(self, problem: "WeightProblem") -> None:
         if self.hessian_every == 1:
             gradient = self._gradient_with_curvature(problem)
         else:
@@ -82,7 +88,7 @@ class AdaHessian(SecondOrderOptimizer):
             curvature.assign(self.beta_2 * curvature + (1 - self.beta_2) * tf.square(diagonal))
         return gradient
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         index = self._get_variable_index(variable)
         momentum, curvature = self._momentums[index], self._curvatures[index]
         products = self.iterations // self.hessian_every + 1
@@ -94,7 +100,7 @@ class AdaHessian(SecondOrderOptimizer):
         size = tf.sqrt(curvature / (1 - self.beta_2**products)) ** self.hessian_power + self.epsilon
         self.assign_sub(variable, rate * mean / size)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "beta_1": self.beta_1,

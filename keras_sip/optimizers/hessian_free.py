@@ -1,11 +1,17 @@
 """Hessian-free optimization: Gauss-Newton steps in all weights of a network, found by conjugate gradients."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 
 from keras_sip.errors import check_number, check_positive_int
 from keras_sip.ops.truncated_cg import minimize_quadratic
-from keras_sip.optimizers.second_order import SecondOrderOptimizer
+from keras_sip.optimizers.second_order import LearningRate, SecondOrderOptimizer
+
+if TYPE_CHECKING:
+    from keras_sip.training.weight_problem import WeightProblem
 
 # Levenberg's heuristic, Martens 2010, Section 4.1.
 POOR, GOOD, RAISE, LOWER = 0.25, 0.75, 1.5, 2 / 3
@@ -49,16 +55,16 @@ class HessianFree(SecondOrderOptimizer):
 
     def __init__(
         self,
-        learning_rate=1.0,
-        damping=1e-2,
-        cg_steps=50,
-        cg_tolerance=5e-4,
-        momentum=0.95,
-        line_search_steps=8,
+        learning_rate: LearningRate = 1.0,
+        damping: float = 1e-2,
+        cg_steps: int = 50,
+        cg_tolerance: float = 5e-4,
+        momentum: float = 0.95,
+        line_search_steps: int = 8,
         *,
-        name="hessian_free",
-        **kwargs,
-    ):
+        name: str = "hessian_free",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate, name=name, **kwargs)
         self.initial_damping = check_number("damping", damping, exclusive=True)
         self.cg_steps = check_positive_int("cg_steps", cg_steps)
@@ -66,14 +72,14 @@ class HessianFree(SecondOrderOptimizer):
         self.momentum = check_number("momentum", momentum, maximum=1.0)
         self.line_search_steps = check_positive_int("line_search_steps", line_search_steps)
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
         super().build(variables)
         self.damping = self.add_variable((), keras.initializers.Constant(self.initial_damping), name="damping")
         self._last_steps = [self.add_variable_from_reference(variable, "last_step") for variable in variables]
 
-    def take_step(self, problem):
+    def take_step(self, problem: "WeightProblem") -> None:
         model = problem.gauss_newton()
         damping = tf.cast(self.damping, problem.weights.dtype)
         minimizer = minimize_quadratic(
@@ -119,10 +125,10 @@ class HessianFree(SecondOrderOptimizer):
         factor = tf.where(poor, RAISE, tf.where(agreement > GOOD, LOWER, 1.0))
         self.damping.assign(tf.clip_by_value(damping * tf.cast(factor, damping.dtype), LEAST_DAMPING, MOST_DAMPING))
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         self.assign_sub(variable, tf.cast(learning_rate, variable.dtype) * gradient)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "damping": self.initial_damping,

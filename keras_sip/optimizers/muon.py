@@ -1,10 +1,14 @@
 """Muon for convolutional networks: momentum whose matrices are made orthogonal."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from keras_sip.errors import check_number, check_positive_int, three_part
 from keras_sip.ops.orthogonal import orthogonalize
+from keras_sip.optimizers.second_order import LearningRate
 
 # Root mean square of Adam's steps in units of its rate, so that rates of Adam suit Muon too.
 SIZE_OF_ADAM = 0.2
@@ -37,19 +41,19 @@ class Muon(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate=1e-3,
-        adam_ratio=1.0,
-        momentum=0.95,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
+        learning_rate: LearningRate = 1e-3,
+        adam_ratio: float = 1.0,
+        momentum: float = 0.95,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
         *,
-        iterations_of_root=5,
-        exclude=("head", "embedding"),
-        weight_decay=None,
-        name="muon",
-        **kwargs,
-    ):
+        iterations_of_root: int = 5,
+        exclude: Sequence[str] = ("head", "embedding"),
+        weight_decay: float | None = None,
+        name: str = "muon",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, name=name, **kwargs)
         self.adam_ratio = check_number("adam_ratio", adam_ratio)
         self.momentum = check_number("momentum", momentum, maximum=1.0)
@@ -59,7 +63,7 @@ class Muon(keras.optimizers.Optimizer):
         self.iterations_of_root = check_positive_int("iterations_of_root", iterations_of_root)
         self.exclude = _checked_names(exclude)
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
         super().build(variables)
@@ -69,13 +73,13 @@ class Muon(keras.optimizers.Optimizer):
             for variable in variables
         ]
 
-    def orthogonalizes(self, variable):
+    def orthogonalizes(self, variable: keras.Variable) -> bool:
         """Whether the variable is a kernel for Muon, and not Adam's."""
         if len(variable.shape) < 2 or any(name in variable.path for name in self.exclude):
             return False
-        return min(_matrix_shape(variable.shape)) > 1
+        return min(matrix_shape(variable.shape)) > 1
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         index = self._get_variable_index(variable)
         momentum, velocity = self._momentums[index], self._velocities[index]
         rate = tf.cast(learning_rate, variable.dtype)
@@ -87,7 +91,7 @@ class Muon(keras.optimizers.Optimizer):
         self.assign_sub(variable, rate * step)
 
     def _orthogonal(self, kernel):
-        shape = _matrix_shape(kernel.shape)
+        shape = matrix_shape(kernel.shape)
         factor = orthogonalize(tf.reshape(kernel, shape), steps=self.iterations_of_root)
         return tf.reshape(SIZE_OF_ADAM * max(shape) ** 0.5 * factor, kernel.shape)
 
@@ -98,7 +102,7 @@ class Muon(keras.optimizers.Optimizer):
         mean = momentum / (1 - self.beta_1**count)
         return mean / (tf.sqrt(velocity / (1 - self.beta_2**count)) + self.epsilon)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "adam_ratio": self.adam_ratio,
@@ -111,7 +115,7 @@ class Muon(keras.optimizers.Optimizer):
         }
 
 
-def _matrix_shape(shape):
+def matrix_shape(shape):
     """(n_in, n_out) of a kernel `[..., in, out]`."""
     inputs = 1
     for size in shape[:-1]:

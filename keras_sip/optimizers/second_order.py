@@ -1,9 +1,17 @@
 """What optimizers that need more than a gradient share."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
 import keras
+import tensorflow as tf
 
-from keras_sip.errors import three_part
+from keras_sip.errors import must_define, three_part
 
+if TYPE_CHECKING:
+    from keras_sip.training.weight_problem import WeightProblem
+
+LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 UNSUPPORTED = ("clipnorm", "clipvalue", "global_clipnorm", "gradient_accumulation_steps")
 
 
@@ -18,8 +26,10 @@ class SecondOrderOptimizer(keras.optimizers.Optimizer):
 
     # Whether products with the Gauss-Newton matrix are needed, and so a loss that is a half sum of squares.
     needs_least_squares = False
+    # Whether each residual must belong to one example, as it does not behind batch norm.
+    needs_independent_examples = False
 
-    def __init__(self, learning_rate, *, name=None, **kwargs):
+    def __init__(self, learning_rate: LearningRate, *, name: str | None = None, **kwargs: Any) -> None:
         given = {option: kwargs[option] for option in UNSUPPORTED if kwargs.get(option) is not None}
         if given:
             raise ValueError(
@@ -32,21 +42,20 @@ class SecondOrderOptimizer(keras.optimizers.Optimizer):
             )
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
 
-    def take_step(self, problem):
+    def take_step(self, problem: "WeightProblem") -> None:
         """Change the variables of the problem."""
-        raise NotImplementedError(
-            three_part(
-                f"`{type(self).__name__}` to define `take_step(self, problem)`",
-                "a second-order optimizer without it",
-                "Ask the problem for its derivatives there, and end with self.change(gradients, variables).",
-            )
+        raise must_define(
+            self,
+            "take_step(self, problem)",
+            "a second-order optimizer without it",
+            "Ask the problem for its derivatives there, and end with self.change(gradients, variables).",
         )
 
-    def change(self, gradients, variables):
+    def change(self, gradients: Sequence[tf.Tensor], variables: Sequence[keras.Variable]) -> None:
         """`update_step` for every variable, with all that Keras does around it."""
         super().apply(gradients, variables)
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
         raise RuntimeError(
             three_part(
                 f"`{type(self).__name__}` in SIPModel.compile, whose training step gives it second derivatives",

@@ -155,7 +155,8 @@ class _Answer(keras.Model):
     def call(self, inputs):
         context = {name.removeprefix("context_"): value for name, value in inputs.items() if name != "y"}
         observation, good = without_bad_examples(join_observation(inputs["y"], context or None))
-        x = self.model(observation, training=False)
+        z, _ = self.model.scaled_network(observation, training=False)
+        x = self.model.physics.to_physical(z)
         # ONNX selects by products with 0 and 1, in which a NaN to fill in would reach every example.
         return {"x": x, "valid": good & batched.all_finite(x)}
 
@@ -173,17 +174,12 @@ def _simulate(model, x, context):
 def _refine(model, y, context, steps):
     observation, good = without_bad_examples(join_observation(y, context))
     y_target, context = split_observation(observation)
-    simulator, physics = model.simulator, model._physics
-    z, _ = model.predict_scaled(observation, training=False)
-    start = simulator.objective(physics.forward(z, context), y_target, context)
-    result = model.solver.improve(physics, z, y_target, context, steps=steps)
-    # By the same objective as `infer` is judged by: the solver's own is in other units and rounds otherwise.
-    better = result.objective <= start
-    x = physics.to_physical(batched.where_example(better, result.x, z))
-    objective = tf.where(better, result.objective, start)
-    answer = _flagged("x", x, good & tf.math.is_finite(objective))
-    nan = tf.constant(np.nan, objective.dtype)
-    return {**answer, "objective": tf.where(answer["valid"], objective, nan)}
+    physics = model.physics
+    z, _ = model.scaled_network(observation, training=False)
+    result = physics.refine(z, y_target, context, steps)
+    answer = _flagged("x", physics.to_physical(result.x), good & batched.all_finite(result.y))
+    nan = tf.constant(np.nan, result.objective.dtype)
+    return {**answer, "objective": tf.where(answer["valid"], result.objective, nan)}
 
 
 def _flagged(name, value, good):

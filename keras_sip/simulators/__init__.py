@@ -1,7 +1,12 @@
 """Physical systems, one a file."""
 
+from keras_sip.simulators.abilities import (
+    Ability,
+)
 from keras_sip.simulators.base import (
     Simulator,
+    join_observation,
+    split_observation,
 )
 from keras_sip.simulators.degraded import (
     Degraded,
@@ -27,23 +32,36 @@ from keras_sip.simulators.poisson import (
 from keras_sip.simulators.quartic_bowl import (
     QuarticBowl,
 )
+from keras_sip.simulators.reverse_form import (
+    ReverseForm,
+)
 from keras_sip.simulators.rotated_sine import (
     RotatedSine,
 )
 from keras_sip.simulators.spectral import (
+    DiagonalForm,
     SpectralSimulator,
+)
+from keras_sip.simulators.wrapper import (
+    SimulatorWrapper,
 )
 
 __all__ = [
+    "Ability",
     "Degraded",
+    "DiagonalForm",
     "Exponential",
     "Heat",
     "NavierStokes",
     "Nondimensional",
     "Poisson",
     "QuarticBowl",
+    "ReverseForm",
     "RotatedSine",
     "Simulator",
+    "SimulatorWrapper",
     "SpectralSimulator",
     "from_function",
+    "join_observation",
+    "split_observation",
 ]

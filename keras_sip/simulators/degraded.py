@@ -1,20 +1,27 @@
 """Observations as instruments give them: noisy, blurred, with sensors that fail."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_sip.errors import check_number, three_part
-from keras_sip.ops import batched
+from keras_sip.ops import batched, random_fields
 from keras_sip.ops.blur import gaussian_blur
-from keras_sip.simulators.base import Simulator, check_simulator_interface, join_observation, split_observation
+from keras_sip.simulators.abilities import Ability
+from keras_sip.simulators.base import Context, Simulator, join_observation, split_observation
+from keras_sip.simulators.wrapper import SimulatorWrapper
 
 # Bounds of each degradation's level.
 LEVELS = {"noise": None, "multiplicative_noise": None, "missing_sensors": 0.99, "low_pass": None}
+# The stream of random numbers of each degradation, counted from the example's seed; x draws from the seed itself. Never
+# renumbered: a new degradation takes a new number, and leaves the data of the others as they are.
+STREAMS = {"noise": 1001, "multiplicative_noise": 1002, "missing_sensors": 1003, "low_pass": 1004}
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
-class Degraded(Simulator):
+class Degraded(SimulatorWrapper):
     """The process of another simulator, seen through an imperfect instrument.
 
     `sample` gives the same x as the wrapped simulator, and in this order makes of its y:
@@ -22,34 +29,43 @@ class Degraded(Simulator):
         y <- G_s * y                            low_pass = s: Gaussian average, s in cells of each spatial axis
         y <- y (1 + multiplicative_noise n)     n standard normal, one for each sensor
         y <- y + noise rms(y) n                 rms over the example, before any noise
-        y <- mask y                             missing_sensors: share of the sensors that are silent
+        y <- mask y                             missing_sensors: fraction of the sensors that do not work
 
     Physics and solvers stay those of the wrapped simulator, and learn about the instrument from the context:
     `context["noise_level"]` `[B]`, one standard deviation of both noises together in the units of y; and
-    `context["sensor_mask"]` `[B, *y_shape]`, 1 where a sensor works, if sensors may be missing. A silent sensor has no
-    residual; to `inverse` it says what the simulation says. A low-pass is not told: it tests how solvers and networks
+    `context["sensor_mask"]` `[B, *y_shape]`, 1 where a sensor works, if sensors may be missing. A missing sensor has no
+    residual; `inverse` puts the simulated value in its place. A low-pass is not told: it tests how solvers and networks
     bear a model that is not quite right.
 
-    The network sees the observation with 0 for silent sensors; `project` sees the mean of the others there.
+    The network sees the observation with 0 for missing sensors; `project` sees the mean of the others there.
 
     Each level is a number, or a pair (low, high) from which every example draws its own. Random numbers are a function
-    of the seed alone, apart from those of x.
+    of the seed alone, eagerly, in graphs and under XLA, apart from those of x; each degradation has its own, which do
+    not depend on the others.
 
     Args:
         simulator: The simulator to wrap.
         noise: Standard deviation over the root mean square of each example's y.
         multiplicative_noise: Standard deviation of each sensor's factor.
-        missing_sensors: Share of silent sensors, below 1.
+        missing_sensors: Fraction of the sensors that do not work, below 1.
         low_pass: Width of the Gaussian in cells; needs y of shape `[*resolution, C]`.
 
     Raises:
         ValueError: A level below 0, a pair that descends, a low-pass without spatial axes.
     """
 
-    def __init__(self, simulator, *, noise=0.0, multiplicative_noise=0.0, missing_sensors=0.0, low_pass=0.0):
-        self.physical = check_simulator_interface(simulator)
-        self.x_shape, self.y_shape, self.dtype = simulator.x_shape, simulator.y_shape, simulator.dtype
-        self.prefers_xla = simulator.prefers_xla
+    adds_abilities = False
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        *,
+        noise: Any = 0.0,
+        multiplicative_noise: Any = 0.0,
+        missing_sensors: Any = 0.0,
+        low_pass: Any = 0.0,
+    ):
+        super().__init__(simulator)
         given = {
             "noise": noise,
             "multiplicative_noise": multiplicative_noise,
@@ -57,7 +73,7 @@ class Degraded(Simulator):
             "low_pass": low_pass,
         }
         self.levels = {name: _checked_level(name, value) for name, value in given.items()}
-        if self._acts("low_pass") and len(self.y_shape) < 2:
+        if self._is_on("low_pass") and len(self.y_shape) < 2:
             raise ValueError(
                 three_part(
                     "y of shape [*resolution, channels] for a low-pass",
@@ -66,23 +82,20 @@ class Degraded(Simulator):
                 )
             )
 
-    def __getattr__(self, name):
-        # What experiments and solvers know of the wrapped simulator (resolution, spacing ...). Underscores are left
-        # out: copying and pickling ask for some before there is a `physical`.
-        if name.startswith("_") or name == "physical":
-            raise AttributeError(name)
-        return getattr(self.physical, name)
-
     @property
-    def x_scale(self):
-        return self.physical.x_scale
+    def context_shape(self):
+        known = self.physical.context_shape
+        if known is None:
+            return None
+        masks = {"sensor_mask": self.y_shape} if self._is_on("missing_sensors") else {}
+        return {**known, "noise_level": (), **masks}
 
     @property
     def diagonal_form(self):
-        """That of the wrapped simulator, unless silent sensors mix the modes."""
-        return None if self._acts("missing_sensors") else self.physical.diagonal_form
+        """That of the wrapped simulator, unless missing sensors mix the modes."""
+        return None if self._is_on("missing_sensors") else self.physical.diagonal_form
 
-    def degrade(self, y, context, seed):
+    def degrade(self, y: tf.Tensor, context: Context, seed: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """(y, context) as the instrument gives them, of clean ones; a function of the seed alone.
 
         Args:
@@ -90,91 +103,76 @@ class Degraded(Simulator):
             context: What is known already, a dict or None.
             seed: Two integers, as of `sample`.
         """
-        level_seed, factor_seed, noise_seed, mask_seed = tf.unstack(tf.random.split(seed, 4))
-        level = self._draw_levels(tf.shape(y)[0], level_seed, y.dtype)
-        if self._acts("low_pass"):
+        seeds = {name: random_fields.fold_in(seed, stream) for name, stream in STREAMS.items()}
+        level = {name: self._draw_level(name, tf.shape(y)[0], seeds[name], y.dtype) for name in LEVELS}
+        if self._is_on("low_pass"):
             y = gaussian_blur(y, level["low_pass"])
-        # In units of its largest entry: squares of y near 1e-25 are 0.
-        unit = batched.safe_scale(y)
-        size = unit * tf.sqrt(tf.reduce_mean(tf.square(y / batched.expand(unit, y)), list(range(1, y.shape.rank))))
-        if self._acts("multiplicative_noise"):
-            factor = tf.random.stateless_normal(tf.shape(y), factor_seed, dtype=y.dtype)
+        size = batched.rms(y)
+        if self._is_on("multiplicative_noise"):
+            factor = random_fields.normal(tf.shape(y), seeds["multiplicative_noise"], dtype=y.dtype)
             y *= 1.0 + batched.expand(level["multiplicative_noise"], y) * factor
-        if self._acts("noise"):
-            noise = tf.random.stateless_normal(tf.shape(y), noise_seed, dtype=y.dtype)
+        if self._is_on("noise"):
+            noise = random_fields.normal(tf.shape(y), seeds["noise"], dtype=y.dtype)
             y += batched.expand(level["noise"] * size, y) * noise
         both = tf.sqrt(tf.square(level["noise"]) + tf.square(level["multiplicative_noise"]))
         context = {**(context or {}), "noise_level": both * size}
-        if self._acts("missing_sensors"):
-            drawn = tf.random.stateless_uniform(tf.shape(y), mask_seed, dtype=y.dtype)
+        if self._is_on("missing_sensors"):
+            drawn = random_fields.uniform(tf.shape(y), seeds["missing_sensors"], dtype=y.dtype)
             mask = tf.cast(drawn >= batched.expand(level["missing_sensors"], y), y.dtype)
             y, context = y * mask, {**context, "sensor_mask": mask}
         return y, context
 
-    def sample(self, batch_size, seed):
+    def sample(self, batch_size: int, seed: Any) -> dict[str, Any]:
         sample = self.physical.sample(batch_size, seed)
-        # Another stream than that of x, which the wrapped simulator splits from the same seed.
-        instrument_seed = tf.random.fold_in(tf.convert_to_tensor(seed), len(LEVELS))
-        y, context = self.degrade(sample["y"], sample.get("context"), instrument_seed)
+        y, context = self.degrade(sample["y"], sample.get("context"), seed)
         return {"x": sample["x"], "y": y, "context": context}
 
-    def forward(self, x, context=None):
-        return self.physical.forward(x, context)
+    def residual(self, y: tf.Tensor, y_target: tf.Tensor, context: Context = None) -> tf.Tensor:
+        return self.physical.residual(_where_measured(y, y_target, context), y_target, context)
 
-    def residual(self, y, y_target, context=None):
-        return self.physical.residual(_heard(y, y_target, context), y_target, context)
+    def objective(self, y: tf.Tensor, y_target: tf.Tensor, context: Context = None) -> tf.Tensor:
+        return self.physical.objective(_where_measured(y, y_target, context), y_target, context)
 
-    def objective(self, y, y_target, context=None):
-        return self.physical.objective(_heard(y, y_target, context), y_target, context)
-
-    def inverse(self, y_target, x_near, context=None):
+    def inverse(self, y_target: tf.Tensor, x_near: tf.Tensor, context: Context = None) -> tf.Tensor:
         if "sensor_mask" in (context or {}):
-            y_target = _heard(y_target, self.physical.forward(x_near, context), context)
+            y_target = _where_measured(y_target, self.physical.forward(x_near, context), context)
         return self.physical.inverse(y_target, x_near, context)
 
-    def network_input(self, observation):
-        return self.physical.network_input(observation)
-
-    def project(self, x, observation):
+    def project(self, x: tf.Tensor, observation: Any) -> tf.Tensor:
         y, context = split_observation(observation)
         if "sensor_mask" in (context or {}):
-            # A mean over all cells shall not count silent ones as 0.
+            # A mean over all cells shall not count missing ones as 0.
             working = tf.reduce_sum(context["sensor_mask"], list(range(1, y.shape.rank)), keepdims=True)
             total = tf.reduce_sum(y, list(range(1, y.shape.rank)), keepdims=True)
-            observation = join_observation(_heard(y, tf.math.divide_no_nan(total, working), context), context)
+            observation = join_observation(_where_measured(y, tf.math.divide_no_nan(total, working), context), context)
         return self.physical.project(x, observation)
 
-    def distance(self, x, x_ref):
-        return self.physical.distance(x, x_ref)
+    def as_y(self, y: Any, *, name: str = "y_target") -> tf.Tensor:
+        # Shape and precision alone: noise takes y out of the range that the wrapped simulator may ask for.
+        return Simulator.as_y(self, y, name=name)
 
-    def has(self, method):
-        return self.physical.has(method)
+    def has(self, ability: Ability | str) -> bool:
+        # A residual of its own, which passes over missing sensors.
+        return super().has(ability) or (ability == Ability.RESIDUAL and self._is_on("missing_sensors"))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         levels = {name: list(level) if level[0] < level[1] else level[0] for name, level in self.levels.items()}
         return {"simulator": keras.saving.serialize_keras_object(self.physical), **levels}
 
-    @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "simulator": keras.saving.deserialize_keras_object(config["simulator"])})
-
-    def __repr__(self):
+    def __repr__(self) -> str:
         levels = {name: low if low == high else (low, high) for name, (low, high) in self.levels.items() if high > 0}
         return f"Degraded({', '.join([repr(self.physical), *(f'{name}={level}' for name, level in levels.items())])})"
 
-    def _acts(self, name):
+    def _is_on(self, name):
         return self.levels[name][1] > 0
 
-    def _draw_levels(self, examples, seed, dtype):
-        """{name: `[B]`}."""
-        uniform = tf.random.stateless_uniform([examples, len(LEVELS)], seed, dtype=dtype)
-        drawn = {}
-        for column, (name, (low, high)) in enumerate(self.levels.items()):
-            drawn[name] = low + (high - low) * uniform[:, column]
-        return drawn
+    def _draw_level(self, name, examples, seed, dtype):
+        """`[B]`, of a stream of its own beside that of the degradation's noise."""
+        low, high = self.levels[name]
+        return low + (high - low) * random_fields.uniform([examples], random_fields.fold_in(seed, 1), dtype=dtype)
 
 
-def _heard(y, otherwise, context):
+def _where_measured(y, otherwise, context):
     """y where a sensor works, elsewhere what it is compared with: no difference."""
     mask = (context or {}).get("sensor_mask")
     return y if mask is None else tf.where(mask > 0, y, otherwise)

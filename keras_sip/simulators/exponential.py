@@ -1,11 +1,13 @@
 """The exponential: the simplest process whose gradients span orders of magnitude."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from keras_sip.errors import check_choice, check_number, check_positive_int, three_part
 from keras_sip.ops import random_fields
-from keras_sip.simulators.base import Simulator, split_observation
+from keras_sip.simulators.base import Context, Simulator, split_observation
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -29,24 +31,24 @@ class Exponential(Simulator):
     prefers_xla = True
     x_scale = 1.0
 
-    def __init__(self, *, lower=-12.0, log_input=False, dtype="float32"):
+    def __init__(self, *, lower: float = -12.0, log_input: bool = False, dtype: str = "float32"):
         self.lower = check_number("lower", lower, minimum=-80.0)
         if self.lower >= 0:
             raise ValueError(three_part("`lower` below 0, the largest x", f"lower={lower!r}", "Pass -12.0, say."))
         self.log_input = log_input
         self.dtype = check_choice("dtype", dtype, ("float32", "float64"))
 
-    def forward(self, x, context=None):
+    def forward(self, x: tf.Tensor, context: Context = None) -> tf.Tensor:
         return tf.exp(x)
 
-    def inverse(self, y_target, x_near, context=None):
+    def inverse(self, y_target: tf.Tensor, x_near: tf.Tensor, context: Context = None) -> tf.Tensor:
         return tf.math.log(y_target)
 
-    def network_input(self, observation):
+    def network_input(self, observation: Any) -> tf.Tensor:
         y, _ = split_observation(observation)
         return tf.math.log(y) if self.log_input else y
 
-    def sample(self, batch_size, seed):
+    def sample(self, batch_size: int, seed: Any) -> dict[str, Any]:
         check_positive_int("batch_size", batch_size)
         x = self.lower * random_fields.uniform([batch_size, 1], seed, dtype=self.dtype)
         return {"x": x, "y": self.forward(x)}

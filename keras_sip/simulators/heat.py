@@ -1,5 +1,7 @@
 """The heat equation: what an initial temperature becomes."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -32,29 +34,37 @@ class Heat(SpectralSimulator):
 
     Args:
         resolution: Cells along each axis, (64, 64) in the paper.
-        diffusion: nu t, a squared length; 0 leaves x as it is.
         spacing: Width of a cell.
-        boundary: "periodic" or "insulated", walls that no heat passes.
         dtype: "float64" or "float32".
+        diffusion: nu t, a squared length; 0 leaves x as it is.
+        boundary: "periodic" or "insulated", walls that no heat passes.
     """
 
     # Strengths of the boxes are near 1.
     x_scale = 1.0
 
-    def __init__(self, resolution, *, diffusion=8.0, spacing=1.0, boundary="periodic", dtype="float64"):
+    def __init__(
+        self,
+        resolution: int | tuple[int, ...],
+        *,
+        spacing: float = 1.0,
+        dtype: str = "float64",
+        diffusion: float = 8.0,
+        boundary: str = "periodic",
+    ):
         self.boundary = check_choice("boundary", boundary, tuple(BASIS_OF_BOUNDARY))
         super().__init__(resolution, basis=BASIS_OF_BOUNDARY[boundary], spacing=spacing, dtype=dtype)
         self.diffusion = check_number("diffusion", diffusion)
 
-    def transfer_function(self, frequencies):
+    def transfer_function(self, frequencies: list[np.ndarray]) -> np.ndarray:
         return np.exp(-((2 * np.pi) ** 2) * sum(q**2 for q in frequencies) * self.diffusion)
 
-    def project(self, x, observation):
+    def project(self, x: tf.Tensor, observation: Any) -> tf.Tensor:
         y, _ = split_observation(observation)
         axes = range(1, x.shape.rank - 1)
         return x + tf.reduce_mean(tf.cast(y, x.dtype) - x, axis=axes, keepdims=True)
 
-    def sample(self, batch_size, seed):
+    def sample(self, batch_size: int, seed: Any) -> dict[str, Any]:
         check_positive_int("batch_size", batch_size)
         x = random_boxes.soft_boxes((batch_size, *self.x_shape), seed, dtype=self.dtype)
         return {"x": x, "y": self.forward(x)}

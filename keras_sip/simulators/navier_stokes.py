@@ -1,23 +1,25 @@
 """Incompressible flow: the picture of a marker that a velocity field carries along."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_sip.errors import check_choice, check_number, check_positive_int, three_part
-from keras_sip.ops import advection, moments, random_fields, random_markers, staggered
+from keras_sip.ops import advection, staggered
 from keras_sip.ops import spectral_transforms as transforms
-from keras_sip.simulators.base import Simulator, check_resolution, split_observation
+from keras_sip.simulators import fluid_experiment
+from keras_sip.simulators.abilities import Ability
+from keras_sip.simulators.arguments import as_field
+from keras_sip.simulators.base import Context, Simulator, check_resolution, split_observation
 from keras_sip.simulators.reverse_form import ReverseForm
 from keras_sip.simulators.swirl import SwirlFamily
 
 ENERGIES = ("total", "component", "free")
 OBJECTIVES = ("squares", "amplitudes")
-STRONGEST_SWIRL, NOISE_SIZE = 2.0, 0.1
-# A share of the domain's length, which is 128 in the paper.
-NOISE_SCALE = 10 / 128
 # In cycles per domain; 80 cells of 64 in the paper.
 FALLOFF = 80 / 64
 # Squared weighted amplitudes below this do not count in the objective "amplitudes".
@@ -48,10 +50,8 @@ class NavierStokes(Simulator):
     so that pictures far apart still attract each other: L = 1/2 sum over n of w_n^2 |D_n|^2 ("squares"), or the
     authors' sum of max(w_n^2 |D_n|^2, 1e-5)^(1/2) ("amplitudes"), with which Gauss-Newton solvers refuse the simulator.
 
-    `sample`: a blob (`ops.random_markers`), a uniform velocity that takes its centre of mass to the middle of the
-    domain, a swirl there with strength uniform in [-2, 2] and Gaussian falloff, and smooth noise of size 0.1.
-
-    `ReverseSimulation` is its inverse solver.
+    This class is the equation. `sample` and `reverse_form`, with which `ReverseSimulation` works, are those of the
+    paper's experiment (`fluid_experiment`); a subclass with flows of its own overrides both.
 
     Source: the paper, Section 4 "Navier-Stokes". Authors' peculiarities are options or left out: they restore the
     energy for each component apart ("component", slightly compressible), and make data with another grid.
@@ -59,27 +59,27 @@ class NavierStokes(Simulator):
     Args:
         resolution: Cells along the two axes, (64, 64) in the paper.
         spacing: Width of a cell.
+        dtype: "float32" or "float64".
         dt, num_steps: Length and number of time steps; t = dt * num_steps.
         viscosity: nu.
         energy: "total": each step keeps the mean of v^2, apart from viscosity; "component": of each component;
             "free": numerical dissipation acts.
         objective_form: "squares" or "amplitudes".
-        dtype: "float32" or "float64".
     """
 
     prefers_xla = True
 
     def __init__(
         self,
-        resolution,
+        resolution: tuple[int, int],
         *,
-        spacing=2.0,
-        dt=0.25,
-        num_steps=8,
-        viscosity=0.0,
-        energy="total",
-        objective_form="squares",
-        dtype="float32",
+        spacing: float = 2.0,
+        dtype: str = "float32",
+        dt: float = 0.25,
+        num_steps: int = 8,
+        viscosity: float = 0.0,
+        energy: str = "total",
+        objective_form: str = "squares",
     ):
         self.resolution = check_resolution(resolution, dimensions=(2,))
         self.spacing = check_number("spacing", spacing, exclusive=True)
@@ -95,10 +95,14 @@ class NavierStokes(Simulator):
 
     # The process --------------------------------------------------------------------------------------------------
 
-    def forward(self, x, context=None):
+    def forward(self, x: tf.Tensor, context: Context = None) -> tf.Tensor:
         return self.run(self.initial_velocity(x), context["marker"])[1]
 
-    def frames(self, x, context):
+    @property
+    def context_shape(self) -> dict[str, Any]:
+        return {"marker": self.y_shape}
+
+    def frames(self, x: tf.Tensor, context: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """All states, {"velocity": at cell centres `[B, num_steps + 1, H, W, 2]`, "marker": `[B, ..., 1]`}."""
         states = []
         self.run(self.initial_velocity(x), context["marker"], lambda *state: states.append(state))
@@ -108,11 +112,13 @@ class NavierStokes(Simulator):
             "marker": tf.stack(marker, axis=1),
         }
 
-    def initial_velocity(self, x):
+    def initial_velocity(self, x: tf.Tensor) -> tf.Tensor:
         """x on the faces, divergence-free: the staggered velocity that the process starts with."""
         return staggered.make_divergence_free(staggered.to_faces(x), self.spacing)
 
-    def run(self, velocity, marker, observe=None):
+    def run(
+        self, velocity: tf.Tensor, marker: tf.Tensor, observe: Callable | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """The last (staggered velocity, marker); `observe(velocity, marker)` is called with every state on the way."""
         observe = observe or (lambda velocity, marker: None)
         observe(velocity, marker)
@@ -122,7 +128,7 @@ class NavierStokes(Simulator):
             observe(velocity, marker)
         return velocity, marker
 
-    def step(self, velocity):
+    def step(self, velocity: tf.Tensor) -> tf.Tensor:
         """The staggered velocity `[B, H, W, 2]` after one time step."""
         moved = advection.advect_staggered(velocity, velocity * (self.dt / self.spacing))
         moved = staggered.make_divergence_free(moved, self.spacing)
@@ -145,7 +151,7 @@ class NavierStokes(Simulator):
 
     # What is compared ---------------------------------------------------------------------------------------------
 
-    def residual(self, y, y_target, context=None):
+    def residual(self, y: tf.Tensor, y_target: tf.Tensor, context: Context = None) -> tf.Tensor:
         """Weighted real and imaginary parts of the FFT of y - y_target, `[B, H, W // 2 + 1, 2]`.
 
         Modes that stand for a conjugate too have the factor sqrt(2), so that the sum of squares runs over all.
@@ -154,7 +160,7 @@ class NavierStokes(Simulator):
         parts = tf.stack([tf.math.real(modes), tf.math.imag(modes)], axis=-1)
         return parts * tf.constant(self._weights * np.sqrt(self._multiplicity), parts.dtype)[..., None]
 
-    def objective(self, y, y_target, context=None):
+    def objective(self, y: tf.Tensor, y_target: tf.Tensor, context: Context = None) -> tf.Tensor:
         if self.objective_form == "squares":
             return super().objective(y, y_target, context)
         multiplicity = tf.constant(self._multiplicity, y.dtype)
@@ -162,14 +168,14 @@ class NavierStokes(Simulator):
         amplitudes = tf.sqrt(tf.maximum(squares, tf.constant(SMALLEST_SQUARE, y.dtype)))
         return tf.reduce_sum(multiplicity * amplitudes, axis=[1, 2])
 
-    def has(self, method):
-        return self.objective_form == "amplitudes" if method == "objective" else super().has(method)
+    def has(self, ability: Ability | str) -> bool:
+        return self.objective_form == "amplitudes" if ability == Ability.OBJECTIVE else super().has(ability)
 
-    def distance(self, x, x_ref):
+    def distance(self, x: tf.Tensor, x_ref: tf.Tensor) -> tf.Tensor:
         """Mean length of the velocity difference."""
         return tf.reduce_mean(tf.norm(x - x_ref, axis=-1), axis=[1, 2])
 
-    def network_input(self, observation):
+    def network_input(self, observation: Any) -> tf.Tensor:
         """The first and the last marker as two channels."""
         y, context = split_observation(observation)
         return tf.concat([context["marker"], y], axis=-1)
@@ -186,67 +192,30 @@ class NavierStokes(Simulator):
             multiplicity[:, -1] = 1.0
         return weights, multiplicity
 
-    # Random examples ----------------------------------------------------------------------------------------------
+    # The paper's experiment ----------------------------------------------------------------------------------------
 
-    def sample(self, batch_size, seed):
+    def sample(self, batch_size: int, seed: Any) -> dict[str, Any]:
         check_positive_int("batch_size", batch_size)
-        marker_seed, swirl_seed, noise_seed = tf.unstack(random_fields.split_seed(seed, 3))
-        # Lengths in units of the first axis' domain.
-        noise_scale = NOISE_SCALE * self.resolution[0]
-        shape = (batch_size, *self.y_shape)
-        context = {
-            "marker": random_markers.random_markers(shape, marker_seed, noise_scale=noise_scale, dtype=self.dtype)
-        }
-        strength = STRONGEST_SWIRL * (2 * random_fields.uniform([batch_size, 1], swirl_seed, dtype=self.dtype) - 1)
-        noise = random_fields.smooth_noise((batch_size, *self.x_shape), noise_seed, scale=noise_scale, dtype=self.dtype)
-        x = self.swirl.velocity(strength, context) + NOISE_SIZE * noise
+        x, context = fluid_experiment.draw(self, batch_size, seed)
         return {"x": x, "y": self.forward(x, context), "context": context}
 
-    # What is known of the inverse -----------------------------------------------------------------------------------
-
     @property
-    def reverse_form(self):
-        return ReverseForm(
-            parameters=lambda x, context: self.swirl.strength(x),
-            from_parameters=self.swirl.velocity,
-            mismatch=self._reverse_mismatch,
-            gain=self.swirl.gain,
-        )
-
-    def reverse_centres(self, x, y_target, context):
-        """Centres of mass of the marker in a run from x, and in one back from the observation, and y = P(x).
-
-        The second starts with the negated last velocity of the first.
-
-        Returns:
-            Two lists of `[B, 2]`, one entry for each time 0, dt, ..., t; and y.
-        """
-        forward, backward = [], []
-        velocity, y = self.run(self.initial_velocity(x), context["marker"], self._centres_into(forward))
-        self.run(-velocity, y_target, self._centres_into(backward))
-        return forward, backward[::-1], y
-
-    def _reverse_mismatch(self, x, y_target, context):
-        forward, backward, y = self.reverse_centres(x, y_target, context)
-        times = [self.dt * index for index in range(self.num_steps + 1)]
-        return self.swirl.mismatch(forward, backward, times, context), y
-
-    def _centres_into(self, centres):
-        return lambda velocity, marker: centres.append(moments.centre_of_mass(marker, self.spacing))
+    def reverse_form(self) -> ReverseForm:
+        return fluid_experiment.reverse_form(self)
 
     # What users pass --------------------------------------------------------------------------------------------------
 
-    def as_x(self, x):
+    def as_x(self, x: Any) -> tf.Tensor:
         x = super().as_x(x)
         self._warn_of_long_steps(x)
         return x
 
-    def as_y(self, y, *, name="y_target"):
+    def as_y(self, y: Any, *, name: str = "y_target") -> tf.Tensor:
         y = super().as_y(y, name=name)
         # A solver's target may lie outside: in a layer without y_target it is y minus a gradient.
         return self._as_marker(y, name) if name == "y" else y
 
-    def as_context(self, context):
+    def as_context(self, context: Context) -> dict[str, tf.Tensor]:
         if not context or "marker" not in context:
             raise ValueError(
                 three_part(
@@ -256,7 +225,7 @@ class NavierStokes(Simulator):
                 )
             )
         context = super().as_context(context)
-        marker = self._as_field("context['marker']", context["marker"], self.y_shape, widen=True)
+        marker = as_field(self, "context['marker']", context["marker"], self.y_shape, widen=True)
         return {**context, "marker": self._as_marker(marker, "context['marker']")}
 
     def _as_marker(self, marker, name):

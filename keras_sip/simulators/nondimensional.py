@@ -1,16 +1,19 @@
 """A simulator in the units that a network likes: x = x_scale * z with z near 1."""
 
 import functools
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_sip.errors import three_part
-from keras_sip.simulators.base import Simulator, check_simulator_interface
+from keras_sip.simulators.base import Context, Simulator
+from keras_sip.simulators.wrapper import SimulatorWrapper
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
-class Nondimensional(Simulator):
+class Nondimensional(SimulatorWrapper):
     """The process P'(z) = P(x_scale * z), whose unknown z has components near 1.
 
     SIP training is invariant to the units of x, but two things around it are not: the outputs of a network and the norm
@@ -22,14 +25,13 @@ class Nondimensional(Simulator):
         x_scale: Broadcast against `[B, *x_shape]`; None takes `simulator.x_scale`.
     """
 
-    def __init__(self, simulator, x_scale=None):
-        self.physical = check_simulator_interface(simulator)
-        self.x_shape, self.y_shape, self.dtype = simulator.x_shape, simulator.y_shape, simulator.dtype
-        self.prefers_xla = simulator.prefers_xla
+    adds_abilities = False
+    x_scale = 1.0
+
+    def __init__(self, simulator: Simulator, x_scale: Any = None):
+        super().__init__(simulator)
         # NumPy, not a tensor: a graph that captures a tensor cannot be exported to ONNX.
         self.scale = _checked_scale(simulator, x_scale)
-
-    x_scale = 1.0
 
     @functools.cached_property
     def diagonal_form(self):
@@ -37,22 +39,18 @@ class Nondimensional(Simulator):
         form, scale = self.physical.diagonal_form, np.unique(self.scale)
         return form._replace(transfer=form.transfer * scale) if form is not None and scale.size == 1 else None
 
-    def to_physical(self, z):
+    def to_physical(self, z: Any) -> Any:
+        """x of z."""
         return self.scale * z
 
-    def from_physical(self, x):
+    def from_physical(self, x: Any) -> Any:
+        """z of x."""
         return x / self.scale
 
-    def forward(self, x, context=None):
+    def forward(self, x: tf.Tensor, context: Context = None) -> tf.Tensor:
         return self.physical.forward(self.to_physical(x), context)
 
-    def residual(self, y, y_target, context=None):
-        return self.physical.residual(y, y_target, context)
-
-    def objective(self, y, y_target, context=None):
-        return self.physical.objective(y, y_target, context)
-
-    def inverse(self, y_target, x_near, context=None):
+    def inverse(self, y_target: tf.Tensor, x_near: tf.Tensor, context: Context = None) -> tf.Tensor:
         return self.from_physical(self.physical.inverse(y_target, self.to_physical(x_near), context))
 
     @property
@@ -64,33 +62,26 @@ class Nondimensional(Simulator):
             mismatch=lambda x, y_target, context: form.mismatch(self.to_physical(x), y_target, context),
         )
 
-    def sample(self, batch_size, seed):
+    def sample(self, batch_size: int, seed: Any) -> dict[str, Any]:
         sample = self.physical.sample(batch_size, seed)
         return {**sample, "x": self.from_physical(sample["x"])}
 
-    def network_input(self, observation):
-        return self.physical.network_input(observation)
-
-    def project(self, x, observation):
+    def project(self, x: tf.Tensor, observation: Any) -> tf.Tensor:
         return self.from_physical(self.physical.project(self.to_physical(x), observation))
 
-    def distance(self, x, x_ref):
+    def distance(self, x: tf.Tensor, x_ref: tf.Tensor) -> tf.Tensor:
         return self.physical.distance(self.to_physical(x), self.to_physical(x_ref))
 
-    def has(self, method):
-        return self.physical.has(method)
+    def as_x(self, x: Any) -> tf.Tensor:
+        z = Simulator.as_x(self, x)
+        # What the wrapped simulator asks of a user's x, it asks of x, not of z.
+        self.physical.as_x(self.to_physical(z))
+        return z
 
-    def get_config(self):
-        return {
-            "simulator": keras.saving.serialize_keras_object(self.physical),
-            "x_scale": self.scale.tolist(),
-        }
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "x_scale": self.scale.tolist()}
 
-    @classmethod
-    def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config["simulator"]), config["x_scale"])
-
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Nondimensional({self.physical!r})"
 
 

@@ -1,5 +1,7 @@
 """Poisson's equation: the field of a charge distribution."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -7,6 +9,7 @@ import tensorflow as tf
 from keras_sip.errors import check_choice, check_positive_int
 from keras_sip.ops import random_fields, stencils
 from keras_sip.ops import spectral_transforms as transforms
+from keras_sip.simulators.base import Context
 from keras_sip.simulators.spectral import SpectralSimulator
 
 BASIS_OF_BOUNDARY = {"dirichlet": "sine", "periodic": "fourier"}
@@ -34,29 +37,36 @@ class Poisson(SpectralSimulator):
     Args:
         resolution: Cells along each axis, (64, 64) in the paper.
         spacing: Width of a cell.
-        boundary: "dirichlet" or "periodic".
         dtype: "float32" or "float64".
+        boundary: "dirichlet" or "periodic".
     """
 
     x_scale = 1.0
 
-    def __init__(self, resolution, *, spacing=1.0, boundary="dirichlet", dtype="float32"):
+    def __init__(
+        self,
+        resolution: int | tuple[int, ...],
+        *,
+        spacing: float = 1.0,
+        dtype: str = "float32",
+        boundary: str = "dirichlet",
+    ):
         self.boundary = check_choice("boundary", boundary, tuple(BASIS_OF_BOUNDARY))
         super().__init__(resolution, basis=BASIS_OF_BOUNDARY[boundary], spacing=spacing, dtype=dtype)
 
-    def transfer_function(self, frequencies):
+    def transfer_function(self, frequencies: list[np.ndarray]) -> np.ndarray:
         # Those of the five-point Laplacian, not -(2 pi q)^2: `inverse` is that Laplacian.
         eigenvalues = transforms.laplacian_eigenvalues(self.resolution, self.spacing, self.boundary, dtype="float64")
         null = eigenvalues == 0
         return np.where(null, 0.0, 1.0 / np.where(null, 1.0, eigenvalues))
 
-    def inverse(self, y_target, x_near, context=None):
+    def inverse(self, y_target: tf.Tensor, x_near: tf.Tensor, context: Context = None) -> tf.Tensor:
         x = stencils.laplacian(y_target, self.spacing, self.boundary)
         if self.boundary == "periodic":
             x += tf.reduce_mean(x_near, axis=range(1, x.shape.rank), keepdims=True)
         return x
 
-    def sample(self, batch_size, seed):
+    def sample(self, batch_size: int, seed: Any) -> dict[str, Any]:
         check_positive_int("batch_size", batch_size)
         shape = (batch_size, *self.x_shape)
         x = random_fields.smooth_noise(shape, seed, spacing=self.spacing, dtype=self.dtype)

@@ -1,11 +1,13 @@
 """A bowl that is quadratic along one axis and quartic along the other."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from keras_sip.errors import check_choice, check_number, check_positive_int
 from keras_sip.ops import random_fields
-from keras_sip.simulators.base import Simulator
+from keras_sip.simulators.base import Context, Simulator
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -30,22 +32,22 @@ class QuarticBowl(Simulator):
     x_shape = y_shape = (2,)
     prefers_xla = True
 
-    def __init__(self, *, extent=3.0, dtype="float32"):
+    def __init__(self, *, extent: float = 3.0, dtype: str = "float32"):
         self.extent = check_number("extent", extent, exclusive=True)
         self.dtype = check_choice("dtype", dtype, ("float32", "float64"))
 
-    def forward(self, x, context=None):
+    def forward(self, x: tf.Tensor, context: Context = None) -> tf.Tensor:
         return tf.stack([x[:, 0], tf.square(x[:, 1])], axis=1)
 
-    def inverse(self, y_target, x_near, context=None):
+    def inverse(self, y_target: tf.Tensor, x_near: tf.Tensor, context: Context = None) -> tf.Tensor:
         root = tf.sqrt(tf.maximum(y_target[:, 1], tf.zeros([], y_target.dtype)))
         return tf.stack([y_target[:, 0], tf.where(x_near[:, 1] < 0, -root, root)], axis=1)
 
-    def distance(self, x, x_ref):
+    def distance(self, x: tf.Tensor, x_ref: tf.Tensor) -> tf.Tensor:
         mirrored = x * tf.constant([1.0, -1.0], x.dtype)
         return tf.minimum(tf.norm(x - x_ref, axis=1), tf.norm(mirrored - x_ref, axis=1))
 
-    def sample(self, batch_size, seed):
+    def sample(self, batch_size: int, seed: Any) -> dict[str, Any]:
         check_positive_int("batch_size", batch_size)
         x = self.extent * (2.0 * random_fields.uniform([batch_size, 2], seed, dtype=self.dtype) - 1.0)
         return {"x": x, "y": self.forward(x)}

@@ -1,12 +1,14 @@
 """A rotated sine: many solutions, and directions as differently scaled as one likes."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_sip.errors import check_choice, check_number, check_positive_int
 from keras_sip.ops import random_fields
-from keras_sip.simulators.base import Simulator, split_observation
+from keras_sip.simulators.base import Context, Simulator, split_observation
 
 MAPS = ("paper", "released")
 
@@ -41,7 +43,15 @@ class RotatedSine(Simulator):
     x_shape = y_shape = (2,)
     prefers_xla = True
 
-    def __init__(self, *, xi=1.0, phi=0.0, gamma=None, map="paper", dtype="float32"):
+    def __init__(
+        self,
+        *,
+        xi: float = 1.0,
+        phi: float = 0.0,
+        gamma: float | None = None,
+        map: str = "paper",
+        dtype: str = "float32",
+    ):
         self.xi = check_number("xi", xi, exclusive=True)
         self.phi = check_number("phi", phi, minimum=-360.0, maximum=360.0)
         self.map = check_choice("map", map, MAPS)
@@ -49,12 +59,12 @@ class RotatedSine(Simulator):
         self.gamma = default if gamma is None else check_number("gamma", gamma, exclusive=True)
         self.dtype = check_choice("dtype", dtype, ("float32", "float64"))
 
-    def forward(self, x, context=None):
+    def forward(self, x: tf.Tensor, context: Context = None) -> tf.Tensor:
         amplitude, frequency, slope = self._scales(context)
         rotated = _rotate(x, self._angle(context))
         return tf.stack([amplitude * tf.sin(frequency * rotated[:, 0]), slope * rotated[:, 1]], axis=1)
 
-    def inverse(self, y_target, x_near, context=None):
+    def inverse(self, y_target: tf.Tensor, x_near: tf.Tensor, context: Context = None) -> tf.Tensor:
         amplitude, frequency, slope = self._scales(context)
         angle = self._angle(context)
         phase = tf.asin(tf.clip_by_value(y_target[:, 0] / amplitude, -1.0, 1.0))
@@ -62,10 +72,10 @@ class RotatedSine(Simulator):
         rotated = tf.stack([_nearest_phase(phase, near) / frequency, y_target[:, 1] / slope], axis=1)
         return _rotate(rotated, -angle)
 
-    def distance(self, x, x_ref):
+    def distance(self, x: tf.Tensor, x_ref: tf.Tensor) -> tf.Tensor:
         return self.distance_between(x, x_ref)
 
-    def distance_between(self, x, x_ref, context=None):
+    def distance_between(self, x: tf.Tensor, x_ref: tf.Tensor, context: Context = None) -> tf.Tensor:
         """`distance` of examples whose context says which system they belong to."""
         _, frequency, _ = self._scales(context)
         angle = self._angle(context)
@@ -73,19 +83,19 @@ class RotatedSine(Simulator):
         phase = _nearest_phase(frequency * reference[:, 0], frequency * rotated[:, 0])
         return tf.norm(tf.stack([rotated[:, 0] - phase / frequency, rotated[:, 1] - reference[:, 1]], axis=1), axis=1)
 
-    def network_input(self, observation):
+    def network_input(self, observation: Any) -> tf.Tensor:
         y, context = split_observation(observation)
         return y / self._unit(context)
 
-    def sample(self, batch_size, seed):
+    def sample(self, batch_size: int, seed: Any) -> dict[str, Any]:
         return self.examples(self.unit_square(batch_size, seed))
 
-    def unit_square(self, batch_size, seed):
+    def unit_square(self, batch_size: int, seed: Any) -> tf.Tensor:
         """z uniform in [-1, 1]^2, `[B, 2]`, of which `examples` makes samples."""
         check_positive_int("batch_size", batch_size)
         return 2.0 * random_fields.uniform([batch_size, 2], seed, dtype=self.dtype) - 1.0
 
-    def examples(self, z, context=None):
+    def examples(self, z: tf.Tensor, context: Context = None) -> dict[str, tf.Tensor]:
         """What `sample` makes of z `[B, 2]`, for the systems of the context."""
         y = z * self._unit(context)
         return {"x": self.inverse(y, tf.zeros_like(y), context), "y": y}

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.errors import check_choice, check_number, check_positive_int, three_part
+from keras_sip.errors import check_choice, check_number, check_positive_int, must_define, three_part
 from keras_sip.ops import spectral_transforms as transforms
-from keras_sip.simulators.base import Simulator, check_resolution
+from keras_sip.simulators.base import Context, Simulator, check_resolution
 
 TRANSFORMS = {
     "sine": (transforms.sine_transform, transforms.sine_transform),
@@ -36,11 +36,11 @@ class DiagonalForm(NamedTuple):
     channel_axis: int
 
     @property
-    def modes_shape(self):
+    def modes_shape(self) -> tuple[int, ...]:
         """Shape of a spectrum, without batch and channels."""
         return tuple(size for axis, size in enumerate(self.transfer.shape) if axis != self.channel_axis)
 
-    def expand(self, spectrum):
+    def expand(self, spectrum: np.ndarray) -> np.ndarray:
         """A spectrum `[*modes]` that broadcasts against the modes of a batch."""
         return np.expand_dims(np.asarray(spectrum), self.channel_axis)
 
@@ -61,7 +61,7 @@ class SpectralSimulator(Simulator):
     Example, a Gaussian blur:
 
         class Blur(keras_sip.SpectralSimulator):
-            def __init__(self, resolution, *, width, spacing=1.0, dtype="float32"):
+            def __init__(self, resolution, *, spacing=1.0, dtype="float32", width=2.0):
                 super().__init__(resolution, spacing=spacing, dtype=dtype)
                 self.width = width
 
@@ -70,36 +70,43 @@ class SpectralSimulator(Simulator):
 
     Args:
         resolution: Cells along each axis.
-        basis: "fourier", "sine" or "cosine".
         spacing: Width of a cell.
-        channels: C; all are transformed alike.
         dtype: "float32" or "float64".
+        basis: "fourier", "sine" or "cosine".
+        channels: C; all are transformed alike.
     """
 
-    def __init__(self, resolution, *, basis="fourier", spacing=1.0, channels=1, dtype="float32"):
+    def __init__(
+        self,
+        resolution: int | tuple[int, ...],
+        *,
+        spacing: float = 1.0,
+        dtype: str = "float32",
+        basis: str = "fourier",
+        channels: int = 1,
+    ):
         self.resolution = check_resolution(resolution)
         self.basis = check_choice("basis", basis, transforms.BASES)
         self.spacing = check_number("spacing", spacing, exclusive=True)
         self.dtype = check_choice("dtype", dtype, ("float32", "float64"))
         self.x_shape = self.y_shape = (*self.resolution, check_positive_int("channels", channels))
 
-    def transfer_function(self, frequencies):
+    def transfer_function(self, frequencies: list[np.ndarray]) -> np.ndarray:
         """T of every mode, a NumPy array `[*modes]`.
 
         Args:
             frequencies: q along each axis in cycles per length, arrays that broadcast to `[*modes]`; their modes are
                 those of `ops.spectral_transforms.mode_frequencies`.
         """
-        raise NotImplementedError(
-            three_part(
-                f"`{type(self).__name__}` to define `transfer_function(self, frequencies)`",
-                "a spectral simulator without it",
-                "Return the factor by which each mode of x is multiplied.",
-            )
+        raise must_define(
+            self,
+            "transfer_function(self, frequencies)",
+            "a spectral simulator without it",
+            "Return the factor by which each mode of x is multiplied.",
         )
 
     @functools.cached_property
-    def diagonal_form(self):
+    def diagonal_form(self) -> DiagonalForm:
         transfer = self._checked_transfer()
         axes = range(1, 1 + len(self.resolution))
         if self.basis == "fourier":
@@ -111,7 +118,7 @@ class SpectralSimulator(Simulator):
             to_modes, from_modes = functools.partial(there, axes=axes), functools.partial(back, axes=axes)
         return DiagonalForm(to_modes, from_modes, np.expand_dims(transfer, channel_axis), mode_size, channel_axis)
 
-    def forward(self, x, context=None):
+    def forward(self, x: tf.Tensor, context: Context = None) -> tf.Tensor:
         form = self.diagonal_form
         modes = form.to_modes(x)
         return form.from_modes(modes * tf.constant(form.transfer, modes.dtype))

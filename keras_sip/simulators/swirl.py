@@ -4,8 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sip.ops import moments
+from keras_sip.simulators.base import Context
 
-# Share of the domain's length: 20 of 128 in the paper.
+# A fraction of the domain's length: 20 of 128 in the paper.
 WIDTH = 20 / 128
 # Of the largest sensitivity, T * width^2: markers whose centre lies on the swirl's tell nothing of its strength.
 SMALLEST_SENSITIVITY = 0.0125
@@ -25,7 +26,7 @@ class SwirlFamily:
     Source: the fluid experiment of Holl, Koltun and Thuerey, Scale-invariant Learning by Physics Inversion (2022).
     """
 
-    def __init__(self, resolution, spacing, duration, dtype):
+    def __init__(self, resolution: tuple[int, int], spacing: float, duration: float, dtype: str):
         self.spacing, self.duration, self.dtype = spacing, duration, dtype
         self.middle = (0.5 * spacing * np.array(resolution)).astype(dtype)
         self.width = WIDTH * spacing * resolution[0]
@@ -37,25 +38,27 @@ class SwirlFamily:
         # 120.5 on the paper's grid.
         self._unit_moment = np.mean(falloff * squares).astype(dtype)
 
-    def velocity(self, strength, context):
+    def velocity(self, strength: tf.Tensor, context: Context) -> tf.Tensor:
         """The member of the family of this strength `[B, 1]`: `[B, H, W, 2]`."""
         return self.uniform(context)[:, None, None, :] + strength[:, None, None, :] * self._unit
 
-    def uniform(self, context):
+    def uniform(self, context: Context) -> tf.Tensor:
         """The velocity that takes the first marker's centre of mass to the middle of the domain, `[B, 2]`."""
         return (self.middle - moments.centre_of_mass(context["marker"], self.spacing)) / self.duration
 
-    def strength(self, velocity):
+    def strength(self, velocity: tf.Tensor) -> tf.Tensor:
         """w `[B, 1]`, read off a velocity: the mean of d x v over that of a unit swirl."""
         return tf.reduce_mean(moments.cross(self._offset, velocity), axis=[1, 2])[:, None] / self._unit_moment
 
-    def split(self, velocity):
+    def split(self, velocity: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """(uniform `[B, 2]`, strength `[B, 1]`, what is left `[B, H, W, 2]`) of any velocity."""
         uniform, strength = tf.reduce_mean(velocity, axis=[1, 2]), self.strength(velocity)
         rest = velocity - uniform[:, None, None, :] - strength[:, None, None, :] * self._unit
         return uniform, strength, rest
 
-    def mismatch(self, forward, backward, times, context):
+    def mismatch(
+        self, forward: list[tf.Tensor], backward: list[tf.Tensor], times: list[float], context: Context
+    ) -> tf.Tensor:
         """How much too little the flow of the forward run turns the marker, `[B, 1]`, a length squared.
 
         Mean over the times of (c_forward - c_backward) x (c_backward - c_swirl), c the centres of mass of the two runs'
@@ -73,7 +76,7 @@ class SwirlFamily:
         ]
         return tf.add_n(terms)[:, None] / len(terms)
 
-    def gain(self, context):
+    def gain(self, context: Context) -> tf.Tensor:
         """The change of strength that a mismatch of 1 asks for, `[B, 1]`.
 
         A swirl too weak by dw moves the marker's centre by dw T u too little, u the mean of the unit swirl over the

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 
 from keras_sip.errors import three_part
+from keras_sip.simulators.abilities import Ability
 from keras_sip.solvers.direct_inverse import DirectInverse
 
 
@@ -24,7 +25,7 @@ class AnalyticInverse(DirectInverse):
 
     def check(self, simulator):
         super().check(simulator)
-        if not simulator.has("inverse"):
+        if not simulator.has(Ability.INVERSE):
             raise TypeError(
                 three_part(
                     "a simulator that defines `inverse(self, y_target, x_near, context=None)`",
@@ -33,5 +34,6 @@ class AnalyticInverse(DirectInverse):
                 )
             )
 
-    def direct_update(self, problem, x0, y0):
-        return problem.simulator.inverse(problem.y_target, x0, problem.context) - x0
+    def direct_solution(self, problem, x0, y0):
+        x = problem.simulator.inverse(problem.y_target, x0, problem.context)
+        return x, x - x0

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_sip.errors import check_number, three_part
+from keras_sip.simulators.abilities import Ability
 from keras_sip.solvers.base import InverseSolver, Step
 
 
@@ -39,7 +40,7 @@ class ReverseSimulation(InverseSolver):
 
     def check(self, simulator):
         super().check(simulator)
-        if simulator.reverse_form is None:
+        if not simulator.has(Ability.REVERSE_FORM):
             raise TypeError(
                 three_part(
                     "a simulator with a `reverse_form`: a process that can be run backward in time",
@@ -57,4 +58,4 @@ class ReverseSimulation(InverseSolver):
         objective = simulator.objective(y, problem.y_target, context) / tf.square(problem.scale)
         zeros = tf.zeros_like(objective, tf.int32)
         # The difference is the definition of U: x_tilde itself is known, as with an exact inverse.
-        return Step(corrected - x, objective, converged=zeros > 0, failure=zeros, state=state)
+        return Step(corrected - x, objective, converged=zeros > 0, failure=zeros, state=state, x=corrected)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.errors import check_number, three_part
+from keras_sip.errors import check_number, must_define, three_part
 from keras_sip.ops import batched
+from keras_sip.simulators.abilities import Ability
 from keras_sip.simulators.spectral import DiagonalForm
 from keras_sip.solvers.base import Status
 from keras_sip.solvers.direct_inverse import DirectInverse
@@ -72,18 +73,17 @@ class SpectralInverse(DirectInverse):
         Args:
             modes: The `ResidualModes`.
         """
-        raise NotImplementedError(
-            three_part(
-                f"`{type(self).__name__}` to define `share(self, modes)`",
-                "a spectral inverse without it",
-                "Return the share of full inversion that each mode gets; 1 inverts it.",
-            )
+        raise must_define(
+            self,
+            "share(self, modes)",
+            "a spectral inverse without it",
+            "Return the share of full inversion that each mode gets; 1 inverts it.",
         )
 
     def check(self, simulator):
         super().check(simulator)
         check_least_squares(simulator, self)
-        if simulator.diagonal_form is None:
+        if not simulator.has(Ability.DIAGONAL_FORM):
             raise TypeError(
                 three_part(
                     "a simulator that is diagonal in a spectral basis",

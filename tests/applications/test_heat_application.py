@@ -6,10 +6,10 @@ import io
 import numpy as np
 import pytest
 
-import _heat_hyperparameters
 import heat
-from _options import parse_options
-from _records import Metrics
+from experiments.options import parse_options
+from keras_sip.comparison.records import Metrics
+from studies import heat_hyperparameters
 
 
 def run(*words):
@@ -51,7 +51,7 @@ def recorded_run(trained):
 
 def test_hyperparameter_study_trains_every_rate_with_every_batch(tmp_path, monkeypatch):
     trained = {}
-    monkeypatch.setattr(_heat_hyperparameters, "run", recorded_run(trained))
+    monkeypatch.setattr(heat_hyperparameters, "run", recorded_run(trained))
     words = ["--study", "hyperparameters", "--rates", 1e-2, 2e-4, "--batches", 2, 3, "--steps", 5]
     code, printed = run(*words, "--output", tmp_path)
     assert code == 0

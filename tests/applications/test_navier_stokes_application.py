@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import _fluid_reverse
 import keras_sip
 import navier_stokes
-from _fluid_pictures import flow_animation, flow_figure, vorticity
+from studies import fluid_reverse
+from studies.fluid_pictures import flow_animation, flow_figure, vorticity
 
 SIMULATOR = keras_sip.NavierStokes((16, 16), spacing=8.0, num_steps=1, dt=2.0)
 
@@ -64,7 +64,7 @@ def numbers(table, label):
 
 def test_reverse_study_writes_three_tables(tmp_path, capsys, monkeypatch):
     # Those of the study take long to compile.
-    monkeypatch.setattr(_fluid_reverse, "BEHIND", {"  then one": keras_sip.GradientDescent(step_size=1e-6)})
+    monkeypatch.setattr(fluid_reverse, "BEHIND", {"  then one": keras_sip.GradientDescent(step_size=1e-6)})
     words = "--study reverse --resolution 16 --steps 1 --examples 4 --chain-examples 2 --time-steps 1 2 --seeds 0"
     assert navier_stokes.run([*words.split(), "--output", str(tmp_path)]) == 0
     text = (tmp_path / "reverse.txt").read_text()
@@ -76,8 +76,8 @@ def test_reverse_study_writes_three_tables(tmp_path, capsys, monkeypatch):
 
 def test_reverse_study_separates_the_parts_of_the_error():
     """Half as many cells and steps as in the paper; the bounds are those of the solver's own tests."""
-    simulator = _fluid_reverse.simulator_with(32, 4)
-    table = _fluid_reverse.strength_table(simulator, 64, 1, 0.3)
+    simulator = fluid_reverse.simulator_with(32, 4)
+    table = fluid_reverse.strength_table(simulator, 64, 1, 0.3)
     uniform, swirl, small, removed = numbers(table, "gain 0.001 (paper)")
     assert uniform < 1e-3
     # Noise of size 0.1 in each of two components that the family of swirls does not have.
@@ -96,7 +96,7 @@ def test_reverse_study_separates_the_parts_of_the_error():
 
 def test_shorter_time_steps_retrace_the_flow_better():
     options = types.SimpleNamespace(resolution=32, examples=8, seeds=[1], time_steps=[4, 8])
-    table = _fluid_reverse.retraced_table(_fluid_reverse.simulator_with(32, 8), options)
+    table = fluid_reverse.retraced_table(fluid_reverse.simulator_with(32, 8), options)
     coarse, fine = numbers(table, "4 "), numbers(table, "8 ")
     assert fine[0] < coarse[0] and fine[1] < coarse[1]
     # Twice as many steps in the same time.

@@ -3,7 +3,7 @@
 import keras
 
 import keras_sip
-from _experiment import Experiment, Variant
+from experiments.experiment import Experiment, Variant
 
 LEARNING_RATE = 1e-2
 

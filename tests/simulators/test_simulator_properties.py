@@ -1,13 +1,16 @@
 """What holds for every simulator of the registry: derivatives, compilation, independent examples, configuration."""
 
+import copy
 import functools
 import json
+import pickle
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_sip
 from numerics import central_difference, dense_jacobian, relative_error
 from problems import PROBLEMS
 
@@ -110,3 +113,70 @@ def test_configuration_survives_json(problem):
     )
     x = problem.start_and_target()[0]
     assert np.array_equal(restored(x, problem.context), problem.simulator(x, problem.context))
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s)), keras_sip.SimulatorWrapper],
+    ids=["copy", "deepcopy", "pickle", "empty_wrapper"],
+)
+def test_a_copy_and_an_empty_wrapper_equal_their_simulator(problem, duplicate):
+    simulator = problem.simulator
+    again = duplicate(simulator)
+    if not isinstance(again, keras_sip.SimulatorWrapper) or isinstance(simulator, keras_sip.SimulatorWrapper):
+        assert type(again) is type(simulator) or duplicate is keras_sip.SimulatorWrapper
+    inner = again.physical if duplicate is keras_sip.SimulatorWrapper else again
+    assert type(inner) is type(simulator) and inner.get_config() == simulator.get_config()
+    assert {a: again.has(a) for a in keras_sip.Ability} == {a: simulator.has(a) for a in keras_sip.Ability}
+    for name in ("x_shape", "y_shape", "dtype", "prefers_xla", "is_least_squares"):
+        assert getattr(again, name) == getattr(simulator, name)
+    assert again.context_spec() == simulator.context_spec()
+    np.testing.assert_array_equal(again.x_scale, simulator.x_scale)
+    assert type(again.diagonal_form) is type(simulator.diagonal_form)
+    assert type(again.reverse_form) is type(simulator.reverse_form)
+
+    x, y_target, _ = problem.start_and_target()
+    y, context = simulator.forward(x, problem.context), problem.context
+    observation = keras_sip.join_observation(y, context)
+    methods = [
+        ("forward", x, context),
+        ("residual", y, y_target, context),
+        ("objective", y, y_target, context),
+        ("objective_gradient", y, y_target, context),
+        ("project", x, observation),
+        ("network_input", observation),
+        ("distance", x, x + 1),
+    ]
+    if simulator.has("inverse"):
+        methods.append(("inverse", y_target, x, context))
+    if simulator.has("sample"):
+        methods.append(("sample", 2, (1, 2)))
+    for name, *arguments in methods:
+        expected, received = (getattr(s, name)(*arguments) for s in (simulator, again))
+        tf.nest.map_structure(np.testing.assert_array_equal, received, expected)
+
+
+def test_arrays_and_lists_are_tensors(problem):
+    x, y_target, _ = problem.start_and_target()
+    simulator, context = problem.simulator, problem.context
+    y = simulator.forward(x, context)
+    as_arrays = functools.partial(tf.nest.map_structure, lambda tensor: tensor.numpy())
+    methods = [("forward", x), ("residual", y, y_target), ("objective", y, y_target), ("__call__", x)]
+    if simulator.has("inverse"):
+        methods.append(("inverse", y_target, x))
+    for name, *fields in methods:
+        method, arrays = getattr(simulator, name), as_arrays(fields)
+        expected = method(*fields, context)
+        arrays_context = as_arrays(context) if context else None
+        assert np.array_equal(method(*arrays, context=arrays_context), expected, equal_nan=True)
+        assert np.array_equal(method(*(a.tolist() for a in arrays), arrays_context), expected, equal_nan=True)
+
+
+def test_the_declared_context_is_that_of_the_samples(problem):
+    simulator = problem.simulator
+    if not simulator.has("sample"):
+        pytest.skip("no samples to compare with")
+    context = simulator.sample(3, (0, 1)).get("context") or {}
+    declared = simulator.context_spec()
+    assert set(declared) == set(context)
+    assert all(declared[name].is_compatible_with(entry) for name, entry in context.items())

@@ -1,0 +1,1 @@
+"""What all applications share: an experiment, its runner, records, tables and figures."""
