@@ -25,6 +25,7 @@ from keras_sip.training.batch_statistics import MeasuredStatistics, batch_norms
 from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_fit, check_network
 from keras_sip.training.network import ScaledNetwork, updates_of
 from keras_sip.training.physics import ScaledPhysics
+from keras_sip.training.xla_trial import XlaTrial
 
 REDUCTIONS = ("sum", "mean")
 # An extra simulation every so many steps is below 1 % of a step's cost.
@@ -128,7 +129,7 @@ class SIPModel(keras.Model):
         # Kept as it was asked for: a model saved on a CPU may be loaded on a GPU.
         self._jit_compile_asked = jit_compile
         if jit_compile == "auto" and not run_eagerly:
-            jit_compile = self.physics.compiles_whole_step(self.network, replicas, self.method.solver)
+            jit_compile = self._whole_step
         self._take_step = weight_problem.training_step(
             self.physics, self.scaled_network, self.method, optimizer, replicas
         )
@@ -177,6 +178,9 @@ class SIPModel(keras.Model):
         if self._batch_statistics == "measured" and not elsewhere and any(True for _ in batch_norms(self)):
             self._statistics = MeasuredStatistics(self, data)
             callbacks.insert(0, self._statistics)
+        if self._jit_compile_asked == "auto" and not (self.jit_compile or self.run_eagerly or self.method.needs_labels):
+            if self.physics.prefers_xla is None and self.distribute_strategy.num_replicas_in_sync == 1:
+                callbacks.append(XlaTrial(data))
         return super().fit(data, callbacks=callbacks, **options)
 
     def evaluate(
@@ -239,6 +243,14 @@ class SIPModel(keras.Model):
         """
         if self._statistics is not None:
             self._statistics.refresh(self)
+
+    def prefer_xla(self, faster: bool) -> None:
+        """Compile as for a simulator that is, or is not, faster under XLA; a fit that goes on takes it up."""
+        self.physics.prefers_xla = faster
+        if faster:
+            self.jit_compile = self._whole_step is True
+            self.physics.compile_alone(not self.jit_compile)
+            self.make_train_function(force=True)
 
     @property
     def solver(self) -> InverseSolver | None:
@@ -356,6 +368,11 @@ class SIPModel(keras.Model):
             status=tf.where(good, result.status, int(Status.NON_FINITE)),
             objective=unless_bad(good, result.objective),
         )
+
+    @property
+    def _whole_step(self):
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        return self.physics.compiles_whole_step(self.network, replicas, self.method.solver)
 
     def _ending(self, data, steps):
         """Data to evaluate or predict on, with batch norm's statistics made ready for it."""
