@@ -7,8 +7,10 @@ around them.
 
 # ruff: noqa: E402  (the environment must be checked before Keras is imported)
 from keras_sip._environment import check_environment
+from keras_sip._quiet import import_tensorflow
 
 check_environment()
+import_tensorflow()
 
 from keras_sip import (
     callbacks,
@@ -109,6 +111,7 @@ from keras_sip.training.labels import (
 from keras_sip.training.layers import (
     PhysicsLayer,
     Project,
+    Scale,
     SIPPhysicsLayer,
 )
 from keras_sip.training.losses import (
@@ -186,6 +189,7 @@ __all__ = [
     "SIPPhysicsLayer",
     "SOAP",
     "SaddleFreeNewton",
+    "Scale",
     "ScaledNetwork",
     "ScaledPhysics",
     "SecondOrderOptimizer",

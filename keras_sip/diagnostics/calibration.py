@@ -8,7 +8,7 @@ import scipy.stats
 import tensorflow as tf
 
 from keras_sip.data import evaluation_set
-from keras_sip.diagnostics.report import Check, Report, described, examine, failed, note, passed
+from keras_sip.diagnostics.findings import Check, Findings, described, examine, failed, note, passed
 from keras_sip.errors import check_positive_int, three_part
 from keras_sip.simulators.base import split_observation
 from keras_sip.solvers.base import InverseSolver
@@ -33,7 +33,7 @@ CHUNK = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CalibrationReport(Report):
+class CalibrationFindings(Findings):
     """What `check_calibration` returns.
 
     Attributes:
@@ -90,14 +90,14 @@ def check_calibration(model, examples=256, *, simulator=None, seed=0, print_repo
         print_report: Print the report too.
 
     Returns:
-        A `CalibrationReport`, with `figure()`.
+        A `CalibrationFindings`, with `figure()`.
 
     Source: Talts, Betancourt, Simpson, Vehtari, Gelman, Validating Bayesian inference algorithms with simulation-based
     calibration (2018).
     """
     case = _Case(model, examples, simulator, seed)
     subject = described(case.solver) + f" on {described(case.simulator)}"
-    return examine(CalibrationReport, f"check_calibration: {subject}", CHECKS, case, print_report)
+    return examine(CalibrationFindings, f"check_calibration: {subject}", CHECKS, case, print_report)
 
 
 class _Case:

@@ -161,6 +161,7 @@ def test_automatic_choice_goes_from_the_most_to_the_least_knowing_and_says_why(c
         (keras_sip.Poisson((8, 8)), "AnalyticInverse", "defines its `inverse`"),
         (keras_sip.Heat((8, 8)), "DampedSpectralInverse", "diagonal in a spectral basis"),
         (keras_sip.NavierStokes((8, 8)), "ReverseSimulation", "run backward in time"),
+        (problems.MaskedSensors(), "MaximumAPosteriori", "samples of x give a prior"),
         (problems.CURVED, "LevenbergMarquardt", "small enough for a dense Jacobian"),
         (keras_sip.from_function(problems.tanh_process, 40), "LevenbergMarquardt", "too large for a dense Jacobian"),
         (problems.Directions(), "LBFGS", "no half sum of squares"),
