@@ -90,7 +90,7 @@ class SIPModel(keras.Model):
         self._phase = "train"
         # As a graph: thousands of small operations, slow one by one.
         self._refine = tf.function(self._refined, reduce_retracing=True)
-        self._statistics = None
+        self._statistics: MeasuredStatistics | None = None
         # Built here: a model trained by train_step alone would be saved without its optimizer.
         self.built = True
 
