@@ -1,4 +1,4 @@
-"""What TensorFlow's errors inside a simulator mean, and what to do: kernels that raise, loops XLA cannot differentiate."""
+"""What TensorFlow's errors inside a simulator mean: kernels that raise, loops that XLA cannot differentiate."""
 
 import contextlib
 import re
