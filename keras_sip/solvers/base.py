@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.errors import check_choice, check_number, check_positive_int, must_define
+from keras_sip.errors import check_choice, check_number, check_positive_int, must_define, three_part
 from keras_sip.ops import batched
 from keras_sip.simulators.base import check_simulator_interface
 from keras_sip.solvers.problem import ROUNDINGS, InverseProblem
@@ -231,7 +231,9 @@ class InverseSolver:
         self.check(simulator)
         return simulator.as_x(x0), simulator.as_y(y_target), simulator.as_context(context)
 
-    def finish(self, problem, x0, update, status, num_steps, evaluate_result=False, *, x=None, optimality=None):
+    def finish(
+        self, problem, x0, update, status, num_steps, evaluate_result=False, *, x=None, optimality=None
+    ):
         """The result, with the update of failed examples replaced as `on_failure` says. It is always finite.
 
         Args:

@@ -11,6 +11,7 @@ from keras_sip.solvers.base import InverseSolver, Status, Step, renewed
 from keras_sip.solvers.chain import Chain
 from keras_sip.solvers.problem import InverseProblem
 
+
 # An option that is left out; None has a meaning of its own.
 INHERITED = ...
 OF_THE_LOOP = tuple(field.name for field in dataclasses.fields(InverseSolver))
