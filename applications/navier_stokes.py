@@ -48,7 +48,7 @@ def chain(options):
     Few conjugate-gradient steps: they change x only where the marker sees it. Levenberg-Marquardt, which scales up what
     is hardly seen, lowers the objective as far but raises the error in x.
     """
-    return Chain(solvers=(ReverseSimulation(max_steps=2), GaussNewton(cg_steps=options.cg_steps)))
+    return Chain(ReverseSimulation(max_steps=2), GaussNewton(cg_steps=options.cg_steps))
 
 
 def add_options(parser):

@@ -46,6 +46,9 @@ from keras_sip.optimizers import (
     NaturalGradient,
     SecondOrderOptimizer,
 )
+from keras_sip.priors import (
+    GaussianPrior,
+)
 from keras_sip.serving.export import (
     export_onnx,
     export_saved_model,
@@ -81,10 +84,12 @@ from keras_sip.solvers import (
     Fallback,
     GaussNewton,
     GradientDescent,
+    InverseProblem,
     InverseSolver,
     LevenbergMarquardt,
     LimitedStep,
     LineSearch,
+    MaximumAPosteriori,
     Newton,
     NormalizedGradient,
     ReverseSimulation,
@@ -94,6 +99,7 @@ from keras_sip.solvers import (
     SolverResult,
     SpectralInverse,
     Status,
+    Step,
     WienerInverse,
     auto_solver,
 )
@@ -103,6 +109,7 @@ from keras_sip.training.labels import (
 from keras_sip.training.layers import (
     PhysicsLayer,
     Project,
+    Scale,
     SIPPhysicsLayer,
 )
 from keras_sip.training.losses import (
@@ -146,17 +153,20 @@ __all__ = [
     "FNO",
     "Fallback",
     "GaussNewton",
+    "GaussianPrior",
     "GradientDescent",
     "HalfInverse",
     "HalfSumOfSquares",
     "Heat",
     "HessianFree",
+    "InverseProblem",
     "InverseSolver",
     "LBFGS",
     "LevenbergMarquardt",
     "LimitedStep",
     "LineSearch",
     "MLP",
+    "MaximumAPosteriori",
     "Muon",
     "NaturalGradient",
     "NavierStokes",
@@ -176,6 +186,7 @@ __all__ = [
     "SIPPhysicsLayer",
     "SOAP",
     "SaddleFreeNewton",
+    "Scale",
     "ScaledNetwork",
     "ScaledPhysics",
     "SecondOrderOptimizer",
@@ -188,6 +199,7 @@ __all__ = [
     "SpectralSimulator",
     "Status",
     "StepReport",
+    "Step",
     "Supervised",
     "TrainingMethod",
     "UNet",

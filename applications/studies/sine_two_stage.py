@@ -71,7 +71,7 @@ def label(simulator, solver, y, start):
     x0 = np.zeros((len(y), 2), "float32")
     if start == "random":
         x0 += np.random.default_rng(0).uniform(-2 * np.pi, 2 * np.pi, x0.shape).astype("float32") / simulator.gamma
-    converging = solver.with_options(max_steps=100, tolerance=1e-4)
+    converging = solver.with_options(max_steps=100, residual_tolerance=1e-4)
     return keras_sip.label_with_solver(simulator, converging, y, x0, batch_size=1000)
 
 

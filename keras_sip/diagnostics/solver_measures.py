@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sip.diagnostics import examples
-from keras_sip.diagnostics.report import Check, failed, note, passed
+from keras_sip.diagnostics.findings import Check, failed, note, passed
 from keras_sip.solvers.base import Status
 from keras_sip.training.checks import checked_solver
 
@@ -42,7 +42,10 @@ def update(case):
         return failed(f"U is {result.update.shape} {result.update.dtype.name}", "Return U like x0, from `finish`.")
     if not examples.is_finite(result.update, result.x):
         return failed("U is not finite", "End `solve` with `self.finish(...)`: it replaces the U of failed examples.")
-    if not np.array_equal(result.x, case.x0 + result.update):
+    # x and U are summed side by side, and each step rounds both.
+    rounding = (1 + np.max(result.num_steps)) * np.finfo(case.x0.dtype.as_numpy_dtype).eps
+    size = np.max(np.abs(case.x0)) + np.max(np.abs(result.update))
+    if np.max(np.abs(result.x - (case.x0 + result.update))) > rounding * size:
         return failed("x is not x0 + U", "End `solve` with `self.finish(...)`.")
     length, way = (np.linalg.norm(examples.rows(field), axis=1) for field in (result.update, case.x_true - case.x0))
     return passed(f"finite; median |U| is {np.median(length / way):.2g} of |x* - x0|")
