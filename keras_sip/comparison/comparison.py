@@ -190,6 +190,14 @@ def compare(
         KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint; with `resume=True` it goes on from there.
     """
     check_simulator_interface(simulator)
+    if not simulator.has("sample"):
+        raise ValueError(
+            three_part(
+                "a simulator with `sample(batch_size, seed)`: it makes the examples to train and to measure on",
+                f"{simulator!r} without one",
+                'Define it; it returns {"x": x, "y": self.forward(x)} of random x.',
+            )
+        )
     named = _checked_methods(methods)
     seeds = [check_positive_int("seeds", seed, minimum=0) for seed in dict.fromkeys(seeds)]
     budget = None if budget is None else seconds("budget", budget)
