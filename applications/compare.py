@@ -30,6 +30,8 @@ import json
 import pathlib
 import sys
 
+from experiments.startup import keras_sip  # noqa: F401
+
 from experiments.experiment import rate_of
 from experiments.runner import REFUSED, main
 from keras_sip.errors import check_number, three_part

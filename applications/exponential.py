@@ -11,9 +11,10 @@ the batch. An interrupted run goes on with the same command and --resume.
 import argparse
 import sys
 
+from experiments.startup import keras_sip
+
 import keras
 
-import keras_sip
 from ensembles import exponential_figure
 from experiments.baselines import adam, adam_with
 from experiments.experiment import Experiment, adjoint, sip, supervised

@@ -17,9 +17,10 @@ interrupted run goes on with the same command and --resume.
 
 import sys
 
+from experiments.startup import keras_sip
+
 import keras
 
-import keras_sip
 from experiments.baselines import adam, add_cg_options, baselines
 from experiments.experiment import Experiment, adjoint, sip
 from experiments.runner import main_or_study

@@ -18,9 +18,10 @@ same command and --resume.
 
 import sys
 
+from experiments.startup import keras_sip
+
 import tensorflow as tf
 
-import keras_sip
 from experiments import figures
 from experiments.baselines import adam_with
 from experiments.experiment import Experiment, adjoint, sip, supervised

@@ -12,7 +12,8 @@ and the trained models (saved_models/). An interrupted run goes on with the same
 
 import sys
 
-import keras_sip
+from experiments.startup import keras_sip
+
 from experiments.baselines import adam, add_cg_options, baselines
 from experiments.experiment import Experiment, adjoint, sip
 from experiments.runner import main

@@ -18,6 +18,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from experiments.startup import add_flag
+
 import keras
 
 from experiments.experiment import Experiment
@@ -100,6 +102,7 @@ def _parser():
     add("--seed", type=int, default=0, help="of weights and data (default: %(default)s)")
     add("--output", type=pathlib.Path, default=pathlib.Path("saved_models"), help="(default: %(default)s)")
     add("--replace", action="store_true", help="put the model in place of one that is there")
+    add_flag(parser)
     return parser
 
 

@@ -18,9 +18,10 @@ interrupted run goes on with the same command and --resume.
 import argparse
 import sys
 
+from experiments.startup import keras_sip
+
 import keras
 
-import keras_sip
 from ensembles import sine_figure
 from experiments.baselines import adam
 from experiments.experiment import Experiment, adjoint, sip

@@ -17,10 +17,11 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+from experiments.startup import add_flag, keras_sip
+
 import numpy as np
 import tensorflow as tf
 
-import keras_sip
 from experiments import figures
 from experiments.runner import writing_to
 from keras_sip import plotting
@@ -66,6 +67,7 @@ def parse_options(argv):
     add("--figure", action="store_true", help="draw the paper's figure 1; this is all the script does")
     add("--start", type=float, nargs=2, default=[3.0, 3.0], metavar=("X1", "X2"), help="default: 3 3")
     add("--output", type=pathlib.Path, default=pathlib.Path("runs/trajectories"), metavar="FOLDER")
+    add_flag(parser)
     return parser.parse_args(argv)
 
 

@@ -7,8 +7,10 @@ around them.
 
 # ruff: noqa: E402  (the environment must be checked before Keras is imported)
 from keras_sip._environment import check_environment
+from keras_sip._quiet import import_tensorflow
 
 check_environment()
+import_tensorflow()
 
 from keras_sip import (
     callbacks,
@@ -43,6 +45,9 @@ from keras_sip.optimizers import (
     Muon,
     NaturalGradient,
     SecondOrderOptimizer,
+)
+from keras_sip.priors import (
+    GaussianPrior,
 )
 from keras_sip.serving.export import (
     export_onnx,
@@ -84,6 +89,7 @@ from keras_sip.solvers import (
     LevenbergMarquardt,
     LimitedStep,
     LineSearch,
+    MaximumAPosteriori,
     Newton,
     NormalizedGradient,
     ReverseSimulation,
@@ -103,6 +109,7 @@ from keras_sip.training.labels import (
 from keras_sip.training.layers import (
     PhysicsLayer,
     Project,
+    Scale,
     SIPPhysicsLayer,
 )
 from keras_sip.training.losses import (
@@ -146,6 +153,7 @@ __all__ = [
     "FNO",
     "Fallback",
     "GaussNewton",
+    "GaussianPrior",
     "GradientDescent",
     "HalfInverse",
     "HalfSumOfSquares",
@@ -158,6 +166,7 @@ __all__ = [
     "LimitedStep",
     "LineSearch",
     "MLP",
+    "MaximumAPosteriori",
     "Muon",
     "NaturalGradient",
     "NavierStokes",
@@ -177,6 +186,7 @@ __all__ = [
     "SIPPhysicsLayer",
     "SOAP",
     "SaddleFreeNewton",
+    "Scale",
     "ScaledNetwork",
     "ScaledPhysics",
     "SecondOrderOptimizer",

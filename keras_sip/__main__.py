@@ -17,6 +17,7 @@ import sys
 import numpy as np
 
 from keras_sip import plotting
+from keras_sip._quiet import FLAG
 from keras_sip.comparison import command as comparison_command
 from keras_sip.data import checked_arrays
 from keras_sip.errors import check_positive_int, three_part
@@ -188,6 +189,7 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m keras_sip", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument(FLAG, action="store_true", help="show TensorFlow's messages")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     models = {"type": pathlib.Path, "metavar": "FOLDER", "help": "where the models are (default: those that ship)"}
     listing = commands.add_parser("list", help="the trained models that are there")

@@ -5,6 +5,8 @@ import contextlib
 import pathlib
 from collections.abc import Iterator, Sequence
 
+from experiments.startup import add_flag
+
 from ensembles.sweep import Sweep
 from experiments.runner import writing_to
 from keras_sip.errors import check_positive_int, three_part
@@ -21,6 +23,7 @@ def parser(title: str, description: str, output: str) -> argparse.ArgumentParser
     add("--output", type=pathlib.Path, default=pathlib.Path(output), metavar="FOLDER", help="default: %(default)s")
     add("--resume", action="store_true", help="go on with what is in the output folder, or start it")
     add("--quiet", action="store_true", help="no progress while training")
+    add_flag(result)
     return result
 
 

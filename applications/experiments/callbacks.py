@@ -4,6 +4,8 @@ import os
 import warnings
 from collections.abc import Collection
 
+import tensorflow as tf
+
 from keras_sip.callbacks import SIPTensorBoard
 from keras_sip.callbacks.progress_bar import ProgressLine
 from keras_sip.errors import three_part
@@ -59,12 +61,12 @@ class TensorBoard(SIPTensorBoard):
             return
         try:
             write(*arguments)
-        except OSError as error:
+        except (OSError, tf.errors.OpError) as error:
             self._failed = True
             warnings.warn(
                 three_part(
                     f"to be able to write TensorBoard's files in {self.folder}",
-                    f"{error.strerror or error} at step {self.step}",
+                    f"{getattr(error, 'strerror', None) or error} at step {self.step}",
                     "Training goes on without them. Free space on the disk, or mend the folder's permissions.",
                 ),
                 stacklevel=2,

@@ -4,13 +4,18 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
+from experiments.startup import add_flag
+
 import keras_sip
 from experiments.experiment import Experiment
 from keras_sip.comparison.comparison import UNLIMITED_STEPS, seconds
 from keras_sip.errors import check_positive_int, three_part
 
 # Options that a resumed run may change: they add to the results or only show them.
-FREE_ON_RESUME = ("methods", "steps", "budget", "seeds", "output", "resume", "evaluate_every", "quiet", "robustness")
+FREE_ON_RESUME = (
+    *("methods", "steps", "budget", "seeds", "output", "resume"),
+    *("evaluate_every", "quiet", "robustness", "tensorflow_messages"),
+)
 DEGRADATIONS = {
     "noise": "Gaussian noise, its deviation over the root mean square of each y",
     "multiplicative_noise": "deviation of each sensor's factor",
@@ -118,6 +123,7 @@ def _parser(experiment, program):
         "or moving averages of the training batches' (default: %(default)s)",
     )
     add("--quiet", action="store_true", help="no progress while training")
+    add_flag(parser)
     instrument = parser.add_argument_group(
         "degraded observations", "In training and evaluation; two numbers give each example a level between."
     )

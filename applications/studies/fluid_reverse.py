@@ -10,6 +10,8 @@ import argparse
 import functools
 import pathlib
 
+from experiments.startup import add_flag
+
 import numpy as np
 import tensorflow as tf
 
@@ -67,6 +69,7 @@ def parse_options(argv):
     add("--time-steps", type=int, nargs="+", default=[4, 8, 16, 32], help="forward and back (default: 4 8 16 32)")
     add("--seeds", type=int, nargs="+", default=[1, 2], help="of the examples (default: 1 2)")
     add("--output", type=pathlib.Path, default=pathlib.Path("runs/fluid_reverse"), metavar="FOLDER")
+    add_flag(parser)
     options = parser.parse_args(argv)
     try:
         for name in ("examples", "chain_examples", "resolution", "steps"):

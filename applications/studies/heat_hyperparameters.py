@@ -8,6 +8,8 @@ import argparse
 import dataclasses
 import pathlib
 
+from experiments.startup import add_flag
+
 import keras
 
 from experiments import figures
@@ -53,6 +55,7 @@ def parse_options(argv):
     add("--output", type=pathlib.Path, default=pathlib.Path("runs/heat_hyperparameters"), metavar="FOLDER")
     add("--resume", action="store_true", help="go on with the study in the output folder, or start it")
     add("--quiet", action="store_true", help="no progress while training")
+    add_flag(parser)
     options = parser.parse_args(argv)
     try:
         for name in ("steps", "resolution"):

@@ -10,6 +10,8 @@ import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from experiments.startup import add_flag
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -75,6 +77,7 @@ def parse_options(argv):
     add("--noise", type=float, default=0.0, help="standard deviation of measurement noise (default: none)")
     add("--seed", type=int, default=0)
     add("--output", type=pathlib.Path, default=pathlib.Path("runs/heat_solvers"), metavar="FOLDER")
+    add_flag(parser)
     options = parser.parse_args(argv)
     try:
         for name in ("problems", "resolution", "steps", "inverses"):

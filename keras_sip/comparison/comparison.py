@@ -23,7 +23,7 @@ from keras_sip.files import write_atomically
 from keras_sip.simulators.base import Simulator, check_simulator_interface
 from keras_sip.solvers.automatic import best_candidate
 from keras_sip.solvers.base import InverseSolver
-from keras_sip.training.methods import METHODS, Supervised, TrainingMethod
+from keras_sip.training.methods import METHODS, Adjoint, Supervised, TrainingMethod
 from keras_sip.training.methods import get as get_method
 from keras_sip.training.model import SIPModel
 
@@ -208,7 +208,7 @@ def compare(
         method = methods[name]
         of_model = method if isinstance(method, InverseSolver) else solver
         method = "sip" if isinstance(method, InverseSolver) else method
-        needs_solver = not isinstance(get_method(method), (METHODS["adjoint"], Supervised))
+        needs_solver = not isinstance(get_method(method), (Adjoint, Supervised))
         keras.utils.set_random_seed(seed)
         model = SIPModel(network(seed), simulator, of_model if needs_solver else None, method, name=name)
         model.compile(keras.optimizers.Adam(learning_rate), steps_per_execution=STEPS_PER_EXECUTION if is_dense else 1)

@@ -36,6 +36,9 @@ class Recorder(Follower):
         line: Where it is said that the evaluation set is being measured, or None.
     """
 
+    # Before each evaluation, where it is asked to: SIPModel.fit leaves it to this one.
+    measures_statistics = True
+
     def __init__(
         self,
         metrics: Metrics,

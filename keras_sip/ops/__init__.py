@@ -12,6 +12,7 @@ from keras_sip.ops import (
     derivatives,
     eigen,
     lanczos,
+    linear_systems,
     moments,
     orthogonal,
     random_boxes,
@@ -23,6 +24,7 @@ from keras_sip.ops import (
     time_integration,
     truncated_cg,
 )
+from keras_sip.ops.linear_systems import cholesky_solve, solve, solve_block_tridiagonal
 from keras_sip.ops.time_integration import integrate, runge_kutta_4
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "derivatives",
     "eigen",
     "lanczos",
+    "linear_systems",
     "moments",
     "orthogonal",
     "truncated_cg",
@@ -43,6 +46,9 @@ __all__ = [
     "staggered",
     "stencils",
     "time_integration",
+    "cholesky_solve",
     "integrate",
     "runge_kutta_4",
+    "solve",
+    "solve_block_tridiagonal",
 ]

@@ -39,8 +39,8 @@ from keras_sip.solvers.lbfgs import (
 from keras_sip.solvers.levenberg_marquardt import (
     LevenbergMarquardt,
 )
-from keras_sip.solvers.problem import (
-    InverseProblem,
+from keras_sip.solvers.maximum_a_posteriori import (
+    MaximumAPosteriori,
 )
 from keras_sip.solvers.newton import (
     Newton,
@@ -48,6 +48,9 @@ from keras_sip.solvers.newton import (
 from keras_sip.solvers.normalized_gradient import (
     NormalizedGradient,
     SignStep,
+)
+from keras_sip.solvers.problem import (
+    InverseProblem,
 )
 from keras_sip.solvers.reverse_simulation import (
     ReverseSimulation,
@@ -76,6 +79,7 @@ __all__ = [
     "LevenbergMarquardt",
     "LimitedStep",
     "LineSearch",
+    "MaximumAPosteriori",
     "Newton",
     "NormalizedGradient",
     "ReverseSimulation",

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.errors import check_choice, check_number, check_positive_int, must_define, three_part
+from keras_sip.errors import check_arguments, check_choice, check_number, check_positive_int, must_define
 from keras_sip.ops import batched
 from keras_sip.simulators.base import check_simulator_interface
 from keras_sip.solvers.problem import ROUNDINGS, InverseProblem
@@ -142,6 +142,10 @@ class InverseSolver:
     # Whether simulation and solver become one program, where a simulator gains by XLA. XLA compiles a function anew for
     # each place that calls it: a solver with many such places compiles the objective alone.
     compiles_as_one = True
+
+    def __new__(cls, *args: Any, **kwargs: Any):
+        check_arguments(cls, args, kwargs)
+        return super().__new__(cls)
 
     def __post_init__(self):
         check_positive_int("max_steps", self.max_steps)

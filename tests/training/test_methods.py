@@ -59,7 +59,7 @@ def test_a_solver_of_the_method_s_own_takes_the_place_of_the_model_s():
 
 def test_solver_run_to_convergence_is_supervised_learning_where_the_cause_is_unique():
     """Eq. 5 equals Eq. 4: x_tilde is x*, whatever the prediction."""
-    solver = keras_sip.GaussNewton(cg_steps=20, cg_tolerance=1e-7, max_steps=30, tolerance=1e-6)
+    solver = keras_sip.GaussNewton(cg_steps=20, cg_tolerance=1e-7, max_steps=30, residual_tolerance=1e-6)
     converged = weight_change(keras_sip.SIP(solver), None, CURVED)
     network = keras_sip.MLP(4, 3, (8,), activation="tanh", seed=0)
     model = keras_sip.SIPModel(network, CURVED, None, "supervised", x_scale=1.0, input_scale=1.0)

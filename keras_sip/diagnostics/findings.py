@@ -93,7 +93,7 @@ class Check:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Report:
+class Findings:
     """What all reports share; `str(report)` is the text, `report["name"]` a finding.
 
     Attributes:
