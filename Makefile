@@ -34,7 +34,7 @@ lint: $(INSTALLED)
 
 # Without a network once its packages are installed; a warning (a dead link, a docstring that does not render) is an error.
 docs: $(VENV)/.docs-installed
-	$(VENV)/bin/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build
+	$(VENV)/bin/python -m sphinx --fresh-env --quiet --fail-on-warning --keep-going docs docs/_build
 
 $(VENV)/.docs-installed: requirements-docs.txt $(INSTALLED)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-docs.txt
