@@ -5,11 +5,12 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test clean
+.PHONY: help run test docs clean
 
 help:
 	@echo "make run    train on Poisson with SIP and Adam side by side (about three minutes); goes on where it stopped"
 	@echo "make test   lint, formatting and all tests"
+	@echo "make docs   the documentation as a site: docs/_build/index.html"
 	@echo "make clean  remove the virtual environment, caches and builds; runs/ stays"
 
 run: $(INSTALLED)
@@ -20,6 +21,14 @@ test: $(INSTALLED)
 	$(VENV)/bin/ruff format --check
 	# Two processes: tracing and compiling, most of the time, keep one core busy. A file's tests share what they compile.
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+# Without a network once its packages are installed; a warning (a dead link, a docstring that does not render) is an error.
+docs: $(VENV)/.docs-installed
+	$(VENV)/bin/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build
+
+$(VENV)/.docs-installed: requirements-docs.txt $(INSTALLED)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-docs.txt
+	@touch $@
 
 # Installed editable, so that a change in keras_sip/ needs no new installation.
 $(INSTALLED): requirements.txt setup.py
@@ -33,5 +42,5 @@ $(INSTALLED): requirements.txt setup.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

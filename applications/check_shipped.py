@@ -15,10 +15,11 @@ import sys
 import tempfile
 import venv
 
+from experiments.startup import add_flag, keras_sip
+
 import numpy as np
 import tensorflow as tf
 
-import keras_sip
 from keras_sip.serving.pretrained import SAVED_MODEL, list_pretrained
 from keras_sip.simulators.base import join_observation
 
@@ -57,6 +58,7 @@ def parse_options(argv):
     add = parser.add_argument
     add("--models", type=pathlib.Path, metavar="FOLDER", help="default: those that ship")
     add("--environment", type=pathlib.Path, metavar="FOLDER", help="where to make the environment, and leave it")
+    add_flag(parser)
     options = parser.parse_args(argv)
     if not list_pretrained(options.models):
         parser.error(f"Expected a folder of trained models. Received {options.models}. Make one with ship.py.")

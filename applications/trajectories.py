@@ -17,12 +17,15 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+from experiments.startup import add_flag, keras_sip
+
 import numpy as np
 import tensorflow as tf
 
-import keras_sip
 from experiments import figures
+from experiments.runner import writing_to
 from keras_sip import plotting
+from keras_sip.files import writing
 
 SIMULATOR = keras_sip.QuarticBowl(dtype="float64")
 Y_TARGET = tf.zeros([1, 2], tf.float64)
@@ -40,20 +43,20 @@ class Walk(NamedTuple):
 def main(argv=None):
     """Walk, write and draw; returns the exit code."""
     options = parse_options(argv)
-    options.output.mkdir(parents=True, exist_ok=True)
-    paths = {
-        walk.label: {kind: walked(walk, options.start, *getattr(walk, kind)) for kind in ("coarse", "fine")}
-        for walk in WALKS
-    }
-    write_csv(paths, options.output / "trajectories.csv")
-    for label, path in paths.items():
-        x1, x2 = path["coarse"][-1]
-        print(f"{label}: x = ({x1:.4f}, {x2:.4f}), |y|^2 = {np.sum(observed(path['coarse'][-1:]) ** 2):.3g}")
-    if figures.available():
-        figures.save(figure(paths), options.output / "trajectories.png")
-    else:
-        print(f"No figure: {figures.REMEDY}")
-    return 0
+    with writing_to(options.output) as ended:
+        paths = {
+            walk.label: {kind: walked(walk, options.start, *getattr(walk, kind)) for kind in ("coarse", "fine")}
+            for walk in WALKS
+        }
+        write_csv(paths, options.output / "trajectories.csv")
+        for label, path in paths.items():
+            x1, x2 = path["coarse"][-1]
+            print(f"{label}: x = ({x1:.4f}, {x2:.4f}), |y|^2 = {np.sum(observed(path['coarse'][-1:]) ** 2):.3g}")
+        if figures.available():
+            figures.save(figure(paths), options.output / "trajectories.png")
+        else:
+            print(f"No figure: {figures.REMEDY}")
+    return ended.code
 
 
 def parse_options(argv):
@@ -64,6 +67,7 @@ def parse_options(argv):
     add("--figure", action="store_true", help="draw the paper's figure 1; this is all the script does")
     add("--start", type=float, nargs=2, default=[3.0, 3.0], metavar=("X1", "X2"), help="default: 3 3")
     add("--output", type=pathlib.Path, default=pathlib.Path("runs/trajectories"), metavar="FOLDER")
+    add_flag(parser)
     return parser.parse_args(argv)
 
 
@@ -110,7 +114,7 @@ def observed(x):
 
 
 def write_csv(paths, file):
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    with writing(file), file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["minimiser", "kind", "iteration", "x1", "x2", "y1", "y2"])
         for label, path in paths.items():

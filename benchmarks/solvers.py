@@ -123,7 +123,7 @@ def measure(simulator, options):
 
 def solver_call(name, way, simulator, x0, y_target, options):
     """A function without arguments that solves the batch; None where the solver refuses the simulator."""
-    solver = SOLVERS[name](max_steps=options.max_steps, tolerance=options.tolerance)
+    solver = SOLVERS[name](max_steps=options.max_steps, residual_tolerance=options.tolerance)
     try:
         solver.check(simulator)
     except TypeError:

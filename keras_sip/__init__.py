@@ -7,14 +7,20 @@ around them.
 
 # ruff: noqa: E402  (the environment must be checked before Keras is imported)
 from keras_sip._environment import check_environment
+from keras_sip._quiet import import_tensorflow
 
 check_environment()
+import_tensorflow()
 
 from keras_sip import (
     callbacks,
 )
 from keras_sip._version import (
     __version__,
+)
+from keras_sip.comparison import (
+    Comparison,
+    compare,
 )
 from keras_sip.data import (
     dataset,
@@ -39,6 +45,9 @@ from keras_sip.optimizers import (
     Muon,
     NaturalGradient,
     SecondOrderOptimizer,
+)
+from keras_sip.priors import (
+    GaussianPrior,
 )
 from keras_sip.serving.export import (
     export_onnx,
@@ -75,10 +84,12 @@ from keras_sip.solvers import (
     Fallback,
     GaussNewton,
     GradientDescent,
+    InverseProblem,
     InverseSolver,
     LevenbergMarquardt,
     LimitedStep,
     LineSearch,
+    MaximumAPosteriori,
     Newton,
     NormalizedGradient,
     ReverseSimulation,
@@ -88,6 +99,7 @@ from keras_sip.solvers import (
     SolverResult,
     SpectralInverse,
     Status,
+    Step,
     WienerInverse,
     auto_solver,
 )
@@ -97,6 +109,7 @@ from keras_sip.training.labels import (
 from keras_sip.training.layers import (
     PhysicsLayer,
     Project,
+    Scale,
     SIPPhysicsLayer,
 )
 from keras_sip.training.losses import (
@@ -131,6 +144,7 @@ __all__ = [
     "AnalyticInverse",
     "Batch",
     "Chain",
+    "Comparison",
     "DampedSpectralInverse",
     "Degraded",
     "DiagonalForm",
@@ -139,17 +153,20 @@ __all__ = [
     "FNO",
     "Fallback",
     "GaussNewton",
+    "GaussianPrior",
     "GradientDescent",
     "HalfInverse",
     "HalfSumOfSquares",
     "Heat",
     "HessianFree",
+    "InverseProblem",
     "InverseSolver",
     "LBFGS",
     "LevenbergMarquardt",
     "LimitedStep",
     "LineSearch",
     "MLP",
+    "MaximumAPosteriori",
     "Muon",
     "NaturalGradient",
     "NavierStokes",
@@ -169,6 +186,7 @@ __all__ = [
     "SIPPhysicsLayer",
     "SOAP",
     "SaddleFreeNewton",
+    "Scale",
     "ScaledNetwork",
     "ScaledPhysics",
     "SecondOrderOptimizer",
@@ -181,6 +199,7 @@ __all__ = [
     "SpectralSimulator",
     "Status",
     "StepReport",
+    "Step",
     "Supervised",
     "TrainingMethod",
     "UNet",
@@ -191,6 +210,7 @@ __all__ = [
     "callbacks",
     "check_simulator",
     "check_solver",
+    "compare",
     "dataset",
     "diagnose",
     "evaluation_set",

@@ -2,6 +2,7 @@
 
   python -m keras_sip list
   python -m keras_sip infer poisson --input y.npy --output x.npy --refine 5 --plot answers.png
+  python -m keras_sip compare package.module:Simulator --methods sip adjoint supervised --budget 120s
 
 The input is an array [N, *y_shape] in a .npy file; where a model needs a context too, a .npz file with y and one array
 for each entry of the context, under its name.
@@ -16,6 +17,8 @@ import sys
 import numpy as np
 
 from keras_sip import plotting
+from keras_sip._quiet import FLAG
+from keras_sip.comparison import command as comparison_command
 from keras_sip.data import checked_arrays
 from keras_sip.errors import check_positive_int, three_part
 from keras_sip.files import write_atomically
@@ -32,7 +35,7 @@ def main(argv=None):
     """Run a command; returns the exit code: 0 done, 2 refused with a message and nothing written."""
     options = _parser().parse_args(argv)
     try:
-        options.command(options)
+        code = options.command(options)
     except (ValueError, TypeError, OSError, ImportError, ArithmeticError, MemoryError) as error:
         message = str(error)
         if not message.startswith("Expected "):
@@ -40,7 +43,7 @@ def main(argv=None):
             message = three_part("files and arguments that go together", f"{type(error).__name__}: {message}", remedy)
         print(message, file=sys.stderr)
         return REFUSED
-    return DONE
+    return code or DONE
 
 
 def list_models(options):
@@ -186,6 +189,7 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m keras_sip", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument(FLAG, action="store_true", help="show TensorFlow's messages")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     models = {"type": pathlib.Path, "metavar": "FOLDER", "help": "where the models are (default: those that ship)"}
     listing = commands.add_parser("list", help="the trained models that are there")
@@ -201,6 +205,7 @@ def _parser():
     add("--overwrite", action="store_true", help="replace files that are there")
     add("--models", **models)
     answering.set_defaults(command=infer)
+    comparison_command.add_command(commands)
     return parser
 
 

@@ -218,7 +218,7 @@ SOLVERS = [
     keras_sip.LimitedStep(CONVERGED_GAUSS_NEWTON, max_norm=0.2),
     keras_sip.LineSearch(CONVERGED_GAUSS_NEWTON),
     keras_sip.Fallback(CONVERGED_GAUSS_NEWTON, keras_sip.GradientDescent(step_size=0.1)),
-    keras_sip.Chain(solvers=(keras_sip.GradientDescent(step_size=0.1), keras_sip.AnalyticInverse())),
+    keras_sip.Chain(keras_sip.GradientDescent(step_size=0.1), keras_sip.AnalyticInverse()),
     keras_sip.ReverseSimulation(max_steps=2),
 ]
 # Line searches and solvers made of others are slow to trace: they meet each kind of problem once.

@@ -17,8 +17,10 @@ import keras_sip
 from ensembles.options import parse
 from ensembles.sine import parser
 from experiments import figures
+from experiments.runner import writing_to
 from keras_sip import plotting
 from keras_sip.errors import check_positive_int
+from keras_sip.files import write_atomically
 
 STEPS_PER_EXECUTION = 250
 BATCH, EVALUATION = 100, 1024
@@ -28,27 +30,29 @@ LABELS = {"two-stage, random starts": "random", "two-stage, start 0": "zero"}
 def main(experiment, argv=None):
     """Label, train, and draw; returns the exit code."""
     options = parse_options(argv)
-    options.output.mkdir(parents=True, exist_ok=True)
-    simulator = keras_sip.RotatedSine(xi=options.xi, phi=options.phi, map=options.map)
-    solver = experiment.variants["sip"].solver(options)
-    y, _ = keras_sip.evaluation_set(simulator, options.examples, seed=0)
-    labels = {name: label(simulator, solver, y, start) for name, start in LABELS.items()}
-    found = {name: residual_share(simulator, y, *labelled) for name, labelled in labels.items()}
-    errors, losses, pictures = {}, {}, {}
-    unseen = keras_sip.evaluation_set(simulator, EVALUATION, seed=1)
-    for name in [*LABELS, "SIP"]:
-        models = [train(experiment, simulator, solver, y, labels.get(name), seed, options) for seed in options.seeds]
-        measured = [model.evaluate(*unseen, batch_size=EVALUATION, verbose=0, return_dict=True) for model in models]
-        errors[name] = [entry["x_error"] for entry in measured]
-        losses[name] = [entry["loss"] for entry in measured]
-        pictures[name] = models[0](unseen[0]).numpy()
-        print(f"{name}: distance to the nearest solution {np.mean(errors[name]):.4f}", flush=True)
-    text = table(errors, losses, found, options)
-    (options.output / "two_stage.txt").write_text(text, encoding="utf-8")
-    print(f"\n{text}")
-    if figures.available():
-        figures.save(figure(simulator, y, labels, unseen[0], pictures, options), options.output / "two_stage.png")
-    return 0
+    with writing_to(options.output) as ended:
+        simulator = keras_sip.RotatedSine(xi=options.xi, phi=options.phi, map=options.map)
+        solver = experiment.variants["sip"].solver(options)
+        y, _ = keras_sip.evaluation_set(simulator, options.examples, seed=0)
+        labels = {name: label(simulator, solver, y, start) for name, start in LABELS.items()}
+        found = {name: residual_share(simulator, y, *labelled) for name, labelled in labels.items()}
+        errors, losses, pictures = {}, {}, {}
+        unseen = keras_sip.evaluation_set(simulator, EVALUATION, seed=1)
+        for name in [*LABELS, "SIP"]:
+            models = [
+                train(experiment, simulator, solver, y, labels.get(name), seed, options) for seed in options.seeds
+            ]
+            measured = [model.evaluate(*unseen, batch_size=EVALUATION, verbose=0, return_dict=True) for model in models]
+            errors[name] = [entry["x_error"] for entry in measured]
+            losses[name] = [entry["loss"] for entry in measured]
+            pictures[name] = models[0](unseen[0]).numpy()
+            print(f"{name}: distance to the nearest solution {np.mean(errors[name]):.4f}", flush=True)
+        text = table(errors, losses, found, options)
+        write_atomically(options.output / "two_stage.txt", text.encode())
+        print(f"\n{text}")
+        if figures.available():
+            figures.save(figure(simulator, y, labels, unseen[0], pictures, options), options.output / "two_stage.png")
+    return ended.code
 
 
 def parse_options(argv):
@@ -67,7 +71,7 @@ def label(simulator, solver, y, start):
     x0 = np.zeros((len(y), 2), "float32")
     if start == "random":
         x0 += np.random.default_rng(0).uniform(-2 * np.pi, 2 * np.pi, x0.shape).astype("float32") / simulator.gamma
-    converging = solver.with_options(max_steps=100, tolerance=1e-4)
+    converging = solver.with_options(max_steps=100, residual_tolerance=1e-4)
     return keras_sip.label_with_solver(simulator, converging, y, x0, batch_size=1000)
 
 

@@ -37,10 +37,9 @@ def table1(models, observation, x_true, labels, refining_solver):
     )
     rows.append(_gradient_descent(simulator, start, x_true, y_target, context, aim))
 
-    solver = refining_solver.refining(1)
     network_x = x
     refine = tf.function(
-        lambda x: solver.solve(simulator, x, y_target, context, evaluate_result=True),
+        lambda x: refining_solver.refine(simulator, x, y_target, context, steps=1),
         autograph=False,
         jit_compile=simulator.prefers_xla,
     )

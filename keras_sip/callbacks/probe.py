@@ -60,10 +60,9 @@ class Probe:
 
     def _answered(self, observation):
         y_target, context = split_observation(observation)
-        simulator = self.model.simulator
         x = self.model(observation, training=False)
-        y = simulator.forward(x, context)
-        return x, y, simulator.objective(y, y_target, context)
+        y = self.model.simulator.forward(x, context)
+        return x, y, self.model.physics.loss(y, y_target, context)
 
     def _solved(self, observation):
         y_target, context = split_observation(observation)

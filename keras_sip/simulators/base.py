@@ -77,7 +77,7 @@ class Simulator:
     dtype = "float32"
     # Whether forward, its solvers and sample run faster under XLA on a CPU too: a measurement, see
     # benchmarks/train_step.py and benchmarks/fluid.py. What is compiled must then be XLA's, `sample` included.
-    prefers_xla = False
+    prefers_xla = None
     # P mode by mode, a `DiagonalForm`, where it is linear and diagonal in a spectral basis: see `SpectralSimulator`.
     diagonal_form = None
     # What a run backward in time tells about x, a `ReverseForm`, where the process can be reversed.

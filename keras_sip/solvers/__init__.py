@@ -11,6 +11,7 @@ from keras_sip.solvers.base import (
     SolverError,
     SolverResult,
     Status,
+    Step,
 )
 from keras_sip.solvers.chain import (
     Chain,
@@ -38,12 +39,18 @@ from keras_sip.solvers.lbfgs import (
 from keras_sip.solvers.levenberg_marquardt import (
     LevenbergMarquardt,
 )
+from keras_sip.solvers.maximum_a_posteriori import (
+    MaximumAPosteriori,
+)
 from keras_sip.solvers.newton import (
     Newton,
 )
 from keras_sip.solvers.normalized_gradient import (
     NormalizedGradient,
     SignStep,
+)
+from keras_sip.solvers.problem import (
+    InverseProblem,
 )
 from keras_sip.solvers.reverse_simulation import (
     ReverseSimulation,
@@ -66,11 +73,13 @@ __all__ = [
     "Fallback",
     "GaussNewton",
     "GradientDescent",
+    "InverseProblem",
     "InverseSolver",
     "LBFGS",
     "LevenbergMarquardt",
     "LimitedStep",
     "LineSearch",
+    "MaximumAPosteriori",
     "Newton",
     "NormalizedGradient",
     "ReverseSimulation",
@@ -80,6 +89,7 @@ __all__ = [
     "SolverResult",
     "SpectralInverse",
     "Status",
+    "Step",
     "WienerInverse",
     "auto_solver",
 ]

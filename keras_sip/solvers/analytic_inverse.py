@@ -34,5 +34,6 @@ class AnalyticInverse(DirectInverse):
                 )
             )
 
-    def direct_update(self, problem, x0, y0):
-        return problem.simulator.inverse(problem.y_target, x0, problem.context) - x0
+    def direct_solution(self, problem, x0, y0):
+        x = problem.simulator.inverse(problem.y_target, x0, problem.context)
+        return x, x - x0

@@ -1,58 +1,37 @@
-"""InverseSolver: how to get from (x0, y*) to a better x. One loop serves every iterative solver."""
+"""InverseSolver: how to get from (x0, y*) to a better x. One loop serves every iterative solver, one refinement all."""
 
 import dataclasses
-import enum
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.errors import check_choice, check_number, check_positive_int, must_define, three_part
+from keras_sip.errors import check_arguments, check_choice, check_number, check_positive_int, must_define
 from keras_sip.ops import batched
 from keras_sip.simulators.base import check_simulator_interface
-from keras_sip.solvers.problem import InverseProblem
+from keras_sip.solvers.problem import ROUNDINGS, InverseProblem
+from keras_sip.solvers.status import SolverError, Status, raise_if_concrete
 
-FALLBACKS = ("zero", "gradient", "keep_best", "raise")
+__all__ = ["InverseSolver", "SolverError", "SolverResult", "Status", "Step", "bounded_gradient_step", "unit"]
 
-
-class Status(enum.IntEnum):
-    """How the solver ended, for each example. Values from `NON_FINITE` on are failures."""
-
-    CONVERGED = 0
-    MAX_STEPS = 1
-    NON_FINITE = 2
-    REJECTED = 3
-    BREAKDOWN = 4
-
-    @property
-    def message(self):
-        """What happened and what to do."""
-        return _MESSAGES[self]
-
-
-_MESSAGES = {
-    Status.CONVERGED: "The tolerance was met, or no further step lowers the objective.",
-    Status.MAX_STEPS: "All steps were taken. In training this is the rule; to go further, raise max_steps.",
-    Status.NON_FINITE: "The start, observation, simulation or a step was not finite. Check the data and bound x.",
-    Status.REJECTED: "No tried step lowered the objective. Start closer, or allow more tries or damping.",
-    Status.BREAKDOWN: "The step is not defined: a singular system, or no gradient. Use LevenbergMarquardt().",
-}
-
-
-class SolverError(ArithmeticError):
-    """Raised for failed examples where `on_failure="raise"`."""
+FALLBACKS = ("zero", "gradient", "raise")
 
 
 class SolverResult(NamedTuple):
     """What a solver returns; the leading axis of every entry is the example.
 
     Attributes:
-        x: The better x, `[B, *x_shape]`; x0 + update.
-        update: U, the sum of the steps taken, `[B, *x_shape]`. Summed step by step: x - x0 would lose it in rounding.
+        x: The better x, `[B, *x_shape]`.
+        update: U, the sum of the steps taken, `[B, *x_shape]`. x and U are summed side by side: x - x0 would lose small
+            updates in rounding, x0 + U small components of x.
         y: P(x), or None unless `evaluate_result` was asked for.
         status: `Status` values, int32 `[B]`.
         num_steps: Steps taken, int32 `[B]`.
         objective: L at x in physical units `[B]`, or None unless `evaluate_result` was asked for.
+        optimality: What is left of the slope at x, `[B]`: the largest cosine between the residual and a column of J,
+            MINPACK's measure, in any units of x and y; 0 at every stationary point, NaN where J vanishes. On fields the
+            norms of the columns are estimated. Where L is no half sum of squares, the largest |dL/dx_j| x_scale_j / |L|. NaN where nobody
+            has looked: after the last of `max_steps` steps, unless `evaluate_result` was asked for.
     """
 
     x: tf.Tensor
@@ -61,6 +40,7 @@ class SolverResult(NamedTuple):
     status: tf.Tensor
     num_steps: tf.Tensor
     objective: Any
+    optimality: tf.Tensor
 
     @property
     def failed(self):
@@ -71,8 +51,16 @@ class SolverResult(NamedTuple):
 class Step(NamedTuple):
     """One step of an iterative solver, per example.
 
-    `objective` is L / m^2 where the step started, in the units of `InverseProblem`. Where `converged`, that point is
-    the solution and `update` is not taken; where `failure` is not 0, it is the `Status` that ends the example.
+    Attributes:
+        update: dx `[B, *x_shape]`.
+        objective: L / m^2 where the step started, in the units of `InverseProblem`, `[B]`.
+        converged: Boolean `[B]`: that point is the solution, to rounding, and `update` is not taken.
+        failure: int32 `[B]`: where it is not 0, the `Status` that ends the example; `update` is not taken.
+        state: What the next step is given.
+        x: Where the step leads, where that is known better than as x + dx; None elsewhere.
+        optimality, decrease, length: What the tolerances of `InverseSolver` are compared with, at the point where the
+            step started: see `SolverResult`; the decrease of L that an undamped step promises, over L; the length of
+            that step over the size of x, each component in units of its column of J. None where not known.
     """
 
     update: tf.Tensor
@@ -80,20 +68,33 @@ class Step(NamedTuple):
     converged: tf.Tensor
     failure: tf.Tensor
     state: Any
+    x: Any = None
+    optimality: Any = None
+    decrease: Any = None
+    length: Any = None
 
 
 class _Progress(NamedTuple):
-    """What evolves in the loop."""
+    """What evolves in the loop; `best` is () unless the best point is asked for."""
 
     count: tf.Tensor
+    x: tf.Tensor
     update: tf.Tensor
     state: Any
     active: tf.Tensor
     status: tf.Tensor
     num_steps: tf.Tensor
+    optimality: tf.Tensor
     first_objective: tf.Tensor
-    best_objective: tf.Tensor
-    best_update: tf.Tensor
+    best: Any
+
+
+class _Point(NamedTuple):
+    """A point on the way, with L / m^2 there."""
+
+    x: tf.Tensor
+    update: tf.Tensor
+    objective: tf.Tensor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=True)
@@ -107,31 +108,51 @@ class InverseSolver:
       batch as its leading axis;
     - `solve(...)`: a direct inverse, or a library's own loop; it ends with `self.finish(...)`.
 
-    **May override** `check(simulator)`, which refuses a simulator that lacks what the solver needs.
+    **May override** `check(simulator)`, which refuses a simulator that lacks what the solver needs; `refiner()`, where
+    a step of training is none that one would refine by.
 
     A subclass is a frozen dataclass of its options, registered with Keras; that is all that saving needs.
 
+    An example has converged where nothing but rounding is left of its slope, where `optimality` is at most `gtol`, or
+    where an undamped step promises less than both `ftol` and `xtol`: always by a test at the x that is returned. The
+    three are what they are in `scipy.optimize.least_squares`, never below the rounding of the precision, and None
+    switches one off. They end solves of several steps; a single step, the update of training, is taken unless x0 is a
+    solution to rounding.
+
     Args:
         max_steps: Steps at most. 1 gives the paper's first update (Eq. 6), m gives U = dx_0 + ... + dx_m (Section
-            3.1), a large number with a tolerance the solver run to convergence (Eq. 5).
-        tolerance: An example stops once the norm of its residual is at most this fraction of that at x0, or once its
-            step could lower the residual by no more than this fraction. 0 never stops early.
-        on_failure: The update of a failed example: "zero"; "gradient", a bounded step downhill; "keep_best", the best
-            point on the way, never worse than x0; "raise", an error naming the examples. Inside compiled functions,
-            which cannot raise, "raise" gives "zero" and the status tells (SIPModel.fit checks it after every batch).
+            3.1), a large number the solver run to convergence (Eq. 5).
+        ftol: Least decrease of L that an undamped step must promise, over L at the current point.
+        xtol: Least length of such a step, over the size of x, each component in units of its column of J.
+        gtol: Largest cosine between the residual and a column of J at a solution (see `SolverResult.optimality`).
+        residual_tolerance: An example also stops, and counts as converged, once the norm of its residual is at most
+            this fraction of that at x0. 0 never does.
+        on_failure: The update of a failed example: "zero"; "gradient", a bounded step downhill; "raise", an error
+            naming the examples. Inside compiled functions, which cannot raise, "raise" gives "zero" and the status
+            tells (SIPModel.fit checks it after every batch).
     """
 
     max_steps: int = 1
-    tolerance: float = 0.0
+    ftol: float | None = 1e-8
+    xtol: float | None = 1e-8
+    gtol: float | None = 1e-8
+    residual_tolerance: float = 0.0
     on_failure: str = "zero"
 
     # Whether simulation and solver become one program, where a simulator gains by XLA. XLA compiles a function anew for
     # each place that calls it: a solver with many such places compiles the objective alone.
     compiles_as_one = True
 
+    def __new__(cls, *args: Any, **kwargs: Any):
+        check_arguments(cls, args, kwargs)
+        return super().__new__(cls)
+
     def __post_init__(self):
         check_positive_int("max_steps", self.max_steps)
-        check_number("tolerance", self.tolerance)
+        for name in ("ftol", "xtol", "gtol"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name))
+        check_number("residual_tolerance", self.residual_tolerance)
         check_choice("on_failure", self.on_failure, FALLBACKS)
 
     def check(self, simulator):
@@ -157,154 +178,257 @@ class InverseSolver:
         Args:
             simulator: The process P.
             x0: Where to start, `[B, *x_shape]`.
-            y_target: The observation, `[B, *y_shape]`, in the simulator's precision.
+            y_target: The observation, `[B, *y_shape]`.
             context: What is known of each example (dict of `[B, ...]`), or None.
             y0: P(x0), where it is known already.
-            evaluate_result: Also return y and the objective at the result (one more simulation).
+            evaluate_result: Also return y, the objective and the optimality at the result (one more simulation, and the
+                products that measure the columns of J).
 
         Returns:
             A `SolverResult`, every field per example.
         """
         x0, y_target, context = self.prepare(simulator, x0, y_target, context)
         problem = InverseProblem(simulator, y_target, context).scaled_at(x0, y0)
-        progress = self._start(problem, x0, y_target)
+        progress = self._start(problem, x0)
         if self.max_steps == 1:
-            progress = self._advance(problem, x0, progress)
+            progress = self._advance(problem, progress, tolerates=False)
         else:
-            progress = self._iterate(problem, x0, progress, self.max_steps)
-        if self.on_failure == "keep_best":
-            progress = _keep_best(progress, problem.objective(x0 + progress.update))
-        return self.finish(problem, x0, progress.update, progress.status, progress.num_steps, evaluate_result)
+            progress = self._iterate(problem, progress, self.max_steps)
+        return self.finish(
+            problem,
+            x0,
+            progress.update,
+            progress.status,
+            progress.num_steps,
+            evaluate_result,
+            x=progress.x,
+            optimality=progress.optimality,
+        )
 
-    def improve(self, simulator, x0, y_target, context=None, *, steps):
-        """`refining(steps).solve(...)` where the number of steps is a tensor, known only when the graph runs.
+    def refine(self, simulator, x0, y_target, context=None, *, steps):
+        """Go on from a good guess for `steps` steps, and return the best point on the way: never one worse than x0.
 
-        A solver that overrides `solve` is run `steps` times over, each run from the best point so far.
+        What a solver does by steps goes on in one loop; one that overrides `solve` is run up to `steps` times over,
+        each run from the best point so far. `max_steps` and `on_failure` of the solver take no part.
 
         Args:
             simulator, x0, y_target, context: As in `solve`.
-            steps: int32 scalar.
+            steps: A Python int, or an int32 scalar tensor known only when the graph runs.
 
         Returns:
-            A `SolverResult` with y and objective; no example's objective is above that at x0.
+            A `SolverResult` with y, objective and optimality; no example's objective is above that at x0. The status is
+            that of the point returned: CONVERGED by a test there; a failure only where nothing could be improved.
         """
-        if type(self).solve is not InverseSolver.solve:
-            return self._repeat(simulator, x0, y_target, context, steps)
-        solver = self.with_options(on_failure="keep_best")
+        solver = self.refiner()
         x0, y_target, context = solver.prepare(simulator, x0, y_target, context)
-        problem = InverseProblem(simulator, y_target, context).scaled_at(x0)
-        progress = solver._iterate(problem, x0, solver._start(problem, x0, y_target), steps)
-        progress = _keep_best(progress, problem.objective(x0 + progress.update))
-        return solver.finish(problem, x0, progress.update, progress.status, progress.num_steps, evaluate_result=True)
+        y0 = simulator.forward(x0, context)
+        problem = InverseProblem(simulator, y_target, context).scaled_at(x0, y0)
+        point, status, num_steps = solver._improve(problem, x0, y0, steps)
+        return _judged(solver, problem, x0, y0, point, status, num_steps)
+
+    def refiner(self):
+        """The solver whose steps `refine` takes: this one, without what weights its steps for training."""
+        return self
 
     def prepare(self, simulator, x0, y_target, context):
         """The checked arguments of `solve` as tensors in the simulator's precision."""
         self.check(simulator)
         return simulator.as_x(x0), simulator.as_y(y_target), simulator.as_context(context)
 
-    def finish(self, problem, x0, update, status, num_steps, evaluate_result=False):
-        """The result, with the update of failed examples replaced as `on_failure` says. It is always finite."""
-        finite = batched.all_finite(update)
+    def finish(
+        self, problem, x0, update, status, num_steps, evaluate_result=False, *, x=None, optimality=None
+    ):
+        """The result, with the update of failed examples replaced as `on_failure` says. It is always finite.
+
+        Args:
+            x: Where the update leads, where that is known better than as x0 + update.
+            optimality: At x, where it is known.
+        """
+        x = x0 + update if x is None else x
+        finite = batched.all_finite(update) & (batched.all_finite(x) | ~batched.all_finite(x0))
         status = tf.where(finite, status, tf.maximum(status, int(Status.NON_FINITE)))
         failed = status >= Status.NON_FINITE
         if self.on_failure == "raise":
-            _raise_if_concrete(status)
+            raise_if_concrete(status)
         fallback = tf.zeros_like(x0)
         if self.on_failure == "gradient":
             fallback = tf.cond(tf.reduce_any(failed), lambda: bounded_gradient_step(problem, x0), lambda: fallback)
-        replaced = ~finite if self.on_failure == "keep_best" else failed
-        update = batched.where_example(replaced, fallback, update)
-        x = x0 + update
-        y = objective = None
+        x = batched.where_example(failed, x0 + fallback, x)
+        update = batched.where_example(failed, fallback, update)
         if evaluate_result:
-            y = problem.simulator.forward(x, problem.context)
-            objective = problem.simulator.objective(y, problem.y_target, problem.context)
-        return SolverResult(x, update, y, status, num_steps, objective)
+            found = problem.evaluate(x)
+            return SolverResult(x, update, found.y, status, num_steps, found.objective, found.optimality)
+        nan = tf.fill(tf.shape(x0)[:1], tf.constant(np.nan, x0.dtype))
+        optimality = nan if optimality is None else tf.where(failed, nan, optimality)
+        return SolverResult(x, update, None, status, num_steps, None, optimality)
 
     def with_options(self, **options):
         """A copy with other options: `solver.with_options(max_steps=10)`."""
         return dataclasses.replace(self, **options)
-
-    def refining(self, max_steps):
-        """The solver that goes on from a good guess for `max_steps` and never returns a worse one."""
-        return self.with_options(max_steps=max_steps, on_failure="keep_best")
 
     def get_config(self):
         return dataclasses.asdict(self)
 
     @classmethod
     def from_config(cls, config):
-        return cls(**config)
+        return cls(**renewed(config))
 
-    def _start(self, problem, x0, y_target):
+    def _improve(self, problem, x0, y0, steps):
+        """(best `_Point`, status of the loop, steps taken) of `refine`."""
+        if type(self).solve is not InverseSolver.solve:
+            return self._repeat(problem, x0, y0, steps)
+        progress = self._iterate(problem, self._start(problem, x0, keeps_best=True), steps)
+        last = _Point(progress.x, progress.update, problem.objective(progress.x))
+        # Where L is as low as anywhere, to rounding, the last point is the best: steps see further than L does.
+        room = 1 + ROUNDINGS * np.finfo(x0.dtype.as_numpy_dtype).eps
+        is_last = (last.objective <= room * progress.best.objective) | (progress.num_steps == 0)
+        point = batched.where_example(is_last, last, progress.best)
+        # What ended the loop is no status of a point before it, and no failure where a point was found that is better.
+        status = tf.where(is_last | (progress.status != Status.CONVERGED), progress.status, int(Status.STALLED))
+        came_down = point.objective < progress.first_objective
+        status = tf.where(came_down & (status >= Status.NON_FINITE), int(Status.STALLED), status)
+        return point, status, progress.num_steps
+
+    def _repeat(self, problem, x0, y0, steps):
+        simulator, y_target, context = problem.simulator, problem.y_target, problem.context
+        solver = self.with_options(on_failure="zero")
+        objective = problem.objective_of(y0)
+
+        def again(count, best, y, active, status, num_steps):
+            result = solver.solve(simulator, best.x, y_target, context, y0=y)
+            y_now = simulator.forward(result.x, context)
+            lowered = problem.objective_of(y_now)
+            better = active & (lowered < best.objective)
+            point = _Point(result.x, best.update + result.update, lowered)
+            # Not better is not worse: what the last run could not improve is as good as this solver can make it.
+            ended = tf.where(result.failed & (num_steps == 0), result.status, int(Status.STALLED))
+            return (
+                count + 1,
+                batched.where_example(better, point, best),
+                batched.where_example(better, y_now, y),
+                better,
+                tf.where(active & ~better, ended, status),
+                num_steps + tf.where(better, result.num_steps, 0),
+            )
+
+        usable = batched.all_finite(x0) & batched.all_finite(y_target)
+        none = tf.zeros(tf.shape(x0)[:1], tf.int32)
+        start = (
+            tf.constant(0),
+            _Point(x0, tf.zeros_like(x0), objective),
+            y0,
+            usable,
+            tf.where(usable, int(Status.MAX_STEPS), int(Status.NON_FINITE)) + none,
+            none,
+        )
+        _, best, _, _, status, num_steps = tf.while_loop(
+            lambda count, best, y, active, *_: (count < steps) & tf.reduce_any(active),
+            again,
+            start,
+            maximum_iterations=steps,
+        )
+        return best, status, num_steps
+
+    def _start(self, problem, x0, *, keeps_best=False):
         batch = tf.shape(x0)[:1]
-        active = batched.all_finite(x0) & batched.all_finite(y_target)
-        infinite = tf.fill(batch, tf.constant(float("inf"), x0.dtype))
+        active = batched.all_finite(x0) & batched.all_finite(problem.y_target)
+        infinite = tf.fill(batch, tf.constant(np.inf, x0.dtype))
         return _Progress(
             count=tf.constant(0),
+            x=x0,
             update=tf.zeros_like(x0),
             state=self.init(problem, x0),
             active=active,
             status=tf.where(active, int(Status.MAX_STEPS), int(Status.NON_FINITE)),
             num_steps=tf.zeros(batch, tf.int32),
+            optimality=tf.fill(batch, tf.constant(np.nan, x0.dtype)),
             first_objective=infinite,
-            best_objective=infinite,
-            best_update=tf.zeros_like(x0),
+            best=_Point(x0, tf.zeros_like(x0), infinite) if keeps_best else (),
         )
 
-    def _iterate(self, problem, x0, progress, limit):
+    def _iterate(self, problem, progress, limit):
         return tf.while_loop(
             lambda p: (p.count < limit) & tf.reduce_any(p.active),
-            lambda p: (self._advance(problem, x0, p),),
+            lambda p: (self._advance(problem, p, tolerates=True),),
             (progress,),
             maximum_iterations=limit,
         )[0]
 
-    def _repeat(self, simulator, x0, y_target, context, steps):
-        solver = self.refining(1)
-        y = simulator.forward(simulator.as_x(x0), simulator.as_context(context))
-        batch = tf.shape(x0)[:1]
-        start = SolverResult(
-            x=x0,
-            update=tf.zeros_like(x0),
-            y=y,
-            status=tf.fill(batch, int(Status.MAX_STEPS)),
-            num_steps=tf.zeros(batch, tf.int32),
-            objective=simulator.objective(y, y_target, context),
-        )
-
-        def again(count, best):
-            result = solver.solve(simulator, best.x, y_target, context, y0=best.y, evaluate_result=True)
-            result = result._replace(update=best.update + result.update, num_steps=best.num_steps + result.num_steps)
-            return count + 1, batched.where_example(result.objective <= best.objective, result, best)
-
-        return tf.while_loop(
-            lambda count, best: count < steps, again, (tf.constant(0), start), maximum_iterations=steps
-        )[1]
-
-    def _advance(self, problem, x0, progress):
-        step = self.step(problem, x0 + progress.update, progress.state)
+    def _advance(self, problem, progress, *, tolerates):
+        step = self.step(problem, progress.x, progress.state)
         first = tf.where(progress.count == 0, step.objective, progress.first_objective)
+        seen = tf.math.is_finite(step.objective)
         # Objectives are squares of residuals.
-        reached = step.converged | (tf.abs(step.objective) <= self.tolerance**2 * tf.abs(first))
-        finite = batched.all_finite(step.update) & tf.math.is_finite(step.objective)
-        failure = tf.where(finite, step.failure, int(Status.NON_FINITE))
-        failure = tf.where(tf.math.is_finite(step.objective) & reached, 0, failure)
+        reached = step.converged | (tf.abs(step.objective) <= self.residual_tolerance**2 * tf.abs(first))
+        if tolerates:
+            reached |= self._meets_tolerances(step)
+        reached &= seen
+        failure = tf.where(batched.all_finite(step.update) & seen, step.failure, int(Status.NON_FINITE))
+        # An example that has come down already, and finds no step that is defined or acceptable, keeps what it has.
+        nowhere = (failure == Status.REJECTED) | (failure == Status.BREAKDOWN)
+        came_down = (progress.num_steps > 0) & (step.objective <= first)
+        failure = tf.where(nowhere & came_down, int(Status.STALLED), failure)
+        failure = tf.where(reached, 0, failure)
 
         taken = progress.active & ~reached & (failure == 0)
         status = tf.where(failure > 0, failure, tf.where(reached, int(Status.CONVERGED), int(Status.MAX_STEPS)))
-        improved = progress.active & (step.objective < progress.best_objective)
+        nan = tf.constant(np.nan, progress.optimality.dtype)
+        optimality = nan if step.optimality is None else tf.where(taken, nan, step.optimality)
+        best = progress.best
+        if best:
+            improved = progress.active & (step.objective < best.objective)
+            best = batched.where_example(improved, _Point(progress.x, progress.update, step.objective), best)
+        x = progress.x + step.update if step.x is None else step.x
         return _Progress(
             count=progress.count + 1,
+            x=batched.where_example(taken, x, progress.x),
             update=batched.where_example(taken, progress.update + step.update, progress.update),
             state=batched.where_example(taken, step.state, progress.state),
             active=taken,
             status=tf.where(progress.active, status, progress.status),
             num_steps=progress.num_steps + tf.cast(taken, tf.int32),
+            optimality=tf.where(progress.active, optimality, progress.optimality),
             first_objective=first,
-            best_objective=tf.where(improved, step.objective, progress.best_objective),
-            best_update=batched.where_example(improved, progress.update, progress.best_update),
+            best=best,
         )
+
+    def _meets_tolerances(self, step):
+        """Where the first-order test holds at the point that the step started from, boolean `[B]`."""
+
+        def within(measure, tolerance):
+            if measure is None or tolerance is None:
+                return tf.zeros_like(step.converged)
+            return measure <= max(tolerance, ROUNDINGS * np.finfo(measure.dtype.as_numpy_dtype).eps)
+
+        small = within(step.decrease, self.ftol) & within(step.length, self.xtol)
+        return within(step.optimality, self.gtol) | small
+
+
+def renewed(config):
+    """A solver's config of an earlier version under today's names."""
+    config = dict(config)
+    if "tolerance" in config:
+        config["residual_tolerance"] = config.pop("tolerance")
+    # What it did is what `refine` does.
+    if config.get("on_failure") == "keep_best":
+        config["on_failure"] = "zero"
+    return config
+
+
+def _judged(solver, problem, x0, y0, point, status, num_steps):
+    """The `SolverResult` of `refine`: y, objective and optimality of the point, and the status by a test there."""
+    simulator, y_target, context = problem.simulator, problem.y_target, problem.context
+    y = simulator.forward(point.x, context)
+    # By L in physical units, which is what a caller compares: the problem's own rounds otherwise.
+    objective, start = (simulator.objective(each, y_target, context) for each in (y, y0))
+    kept = (objective <= start) & batched.all_finite(point.update)
+    x, update, y = batched.where_example(kept, (point.x, point.update, y), (x0, tf.zeros_like(x0), y0))
+    found = problem.evaluate(x)
+    gtol = solver.gtol or 0.0
+    small = found.optimality <= max(gtol, ROUNDINGS * np.finfo(x0.dtype.as_numpy_dtype).eps)
+    status = tf.where(kept | (status != Status.CONVERGED), status, int(Status.STALLED))
+    status = tf.where((found.is_rounding | small) & (status != Status.NON_FINITE), int(Status.CONVERGED), status)
+    return SolverResult(x, update, y, status, num_steps, tf.where(kept, objective, start), found.optimality)
 
 
 def bounded_gradient_step(problem, x):
@@ -316,7 +440,7 @@ def bounded_gradient_step(problem, x):
     x_scale = tf.constant(problem.simulator.x_scale, x.dtype)
     longest = tf.sqrt(tf.cast(x.shape[1:].num_elements(), x.dtype))
     if problem.simulator.is_least_squares:
-        residual, jvp, vjp = problem.linearize(x)
+        _, residual, jvp, vjp = problem.linearize(x)
         gradient = x_scale * vjp(residual)
         slope = batched.norm(jvp(x_scale * unit(gradient)))
         length = batched.norm(gradient) / tf.square(slope)
@@ -332,32 +456,3 @@ def unit(vector):
     """vector / |vector| per example; zero stays zero."""
     norm = batched.norm(vector)
     return vector / batched.expand(tf.where(norm > 0, norm, tf.ones_like(norm)), vector)
-
-
-def _keep_best(progress, last_objective):
-    """The update of the best point seen, the last one included."""
-    better = last_objective < progress.best_objective
-    return progress._replace(update=batched.where_example(better, progress.update, progress.best_update))
-
-
-def _raise_if_concrete(status):
-    """`SolverError` naming the failed examples, where the status has a value (eager execution)."""
-    if not tf.executing_eagerly():
-        return
-    raise_for_status(status.numpy())
-
-
-def raise_for_status(status):
-    """`SolverError` naming the failed examples of a concrete status `[B]`; nothing where there are none."""
-    failed = np.flatnonzero(np.asarray(status) >= Status.NON_FINITE)
-    if failed.size:
-        kinds = sorted({Status(int(status[index])) for index in failed})
-        raise SolverError(
-            three_part(
-                "every example to be solved (on_failure='raise')",
-                f"{failed.size} failed of {len(status)}: examples {failed[:10].tolist()}"
-                + (" and more" if failed.size > 10 else "")
-                + f", status {', '.join(kind.name for kind in kinds)}",
-                " ".join(kind.message for kind in kinds),
-            )
-        )

@@ -1,15 +1,20 @@
 """Solvers made of solvers: a limit on the step, a line search, another solver for what the first cannot do."""
 
 import dataclasses
-from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from keras_sip.errors import check_choice, check_number, check_positive_int, three_part
 from keras_sip.ops import batched
-from keras_sip.solvers.base import InverseSolver, Status, Step
+from keras_sip.solvers.base import InverseSolver, Status, Step, renewed
+from keras_sip.solvers.chain import Chain
 from keras_sip.solvers.problem import InverseProblem
+
+
+# An option that is left out; None has a meaning of its own.
+INHERITED = ...
+OF_THE_LOOP = tuple(field.name for field in dataclasses.fields(InverseSolver))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,14 +22,17 @@ class _Wrapper(InverseSolver):
     """A solver around another one. Options of the loop that are left out are those of the inner solver."""
 
     solver: InverseSolver = dataclasses.field(kw_only=False)
-    max_steps: int | None = None
-    tolerance: float | None = None
-    on_failure: str | None = None
+    max_steps: int = INHERITED
+    ftol: float | None = INHERITED
+    xtol: float | None = INHERITED
+    gtol: float | None = INHERITED
+    residual_tolerance: float = INHERITED
+    on_failure: str = INHERITED
 
     def __post_init__(self):
         check_inner("solver", self.solver)
-        for name in ("max_steps", "tolerance", "on_failure"):
-            if getattr(self, name) is None:
+        for name in OF_THE_LOOP:
+            if getattr(self, name) is INHERITED:
                 object.__setattr__(self, name, getattr(self.solver, name))
         super().__post_init__()
 
@@ -43,7 +51,10 @@ class _Wrapper(InverseSolver):
     @classmethod
     def from_config(cls, config):
         restore = keras.saving.deserialize_keras_object
-        return cls(**{k: restore(v) if isinstance(v, dict) else v for k, v in config.items()})
+        return cls(**{k: restore(v) if isinstance(v, dict) else v for k, v in renewed(config).items()})
+
+    def refiner(self):
+        return self.with_options(solver=self.solver.refiner())
 
     def init(self, problem, x):
         return self.solver.init(problem, x)
@@ -54,7 +65,7 @@ class _Wrapper(InverseSolver):
             return self.solver.step(problem, x, state)
         result = self.solver.solve(problem.simulator, x, problem.y_target, problem.context)
         failure = tf.where(result.failed, result.status, 0)
-        return Step(result.update, problem.objective(x), tf.zeros_like(result.failed), failure, state)
+        return Step(result.update, problem.objective(x), tf.zeros_like(result.failed), failure, state, x=result.x)
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -71,7 +82,8 @@ class LimitedStep(_Wrapper):
         solver: The solver whose steps are limited.
         max_norm: The longest step, in units of x.
         norm: "l2", Euclidean over the components of an example; "rms", their root mean square; "max", the largest.
-        max_steps, tolerance, on_failure: As in `InverseSolver`; those of `solver` where left out.
+        max_steps, ftol, xtol, gtol, residual_tolerance, on_failure: As in `InverseSolver`; those of `solver` where left
+            out.
     """
 
     max_norm: float = 1.0
@@ -86,13 +98,7 @@ class LimitedStep(_Wrapper):
         step = self._inner_step(problem, x, state)
         length = batched.max_abs(step.update) if self.norm == "max" else batched.norm(step.update)
         longest = self.max_norm * (x.shape[1:].num_elements() ** 0.5 if self.norm == "rms" else 1.0)
-        shortened = step.update * batched.expand(longest / length, x)
-        return step._replace(update=batched.where_example(length > longest, shortened, step.update))
-
-
-class _SearchState(NamedTuple):
-    inner: Any
-    has_descended: tf.Tensor
+        return _scaled(step, x, tf.where(length > longest, longest / length, tf.ones_like(length)))
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -102,7 +108,7 @@ class LineSearch(_Wrapper):
 
     Enough is L(x + t dx) <= L(x) + c t g dx, c = `sufficient_decrease`, where the step goes downhill, g dx < 0. Where
     no t does, or the step goes uphill, the status of the first step says REJECTED and the update falls back as
-    `on_failure` says; a later step then ends the example, which keeps what it has.
+    `on_failure` says; after a later step it says STALLED, and the example keeps what it has.
 
     Scale law: that of the solver.
 
@@ -113,7 +119,8 @@ class LineSearch(_Wrapper):
         shrink: s.
         max_tries: Factors tried.
         sufficient_decrease: c.
-        max_steps, tolerance, on_failure: As in `InverseSolver`; those of `solver` where left out.
+        max_steps, ftol, xtol, gtol, residual_tolerance, on_failure: As in `InverseSolver`; those of `solver` where left
+            out.
     """
 
     shrink: float = 0.5
@@ -126,11 +133,8 @@ class LineSearch(_Wrapper):
         check_positive_int("max_tries", self.max_tries)
         check_number("sufficient_decrease", self.sufficient_decrease, maximum=0.5)
 
-    def init(self, problem, x):
-        return _SearchState(super().init(problem, x), tf.zeros_like(batched.all_finite(x)))
-
     def step(self, problem, x, state):
-        step = self._inner_step(problem, x, state.inner)
+        step = self._inner_step(problem, x, state)
         slope = batched.dot(problem.gradient(x)[1], step.update)
 
         def attempt(count, factor, accepted):
@@ -149,13 +153,8 @@ class LineSearch(_Wrapper):
         )
         # No point is lower than one where L = 0 or g = 0, and the loop knows those.
         stays = (~settled | ~(slope < 0)) & ~step.converged & (step.failure == 0)
-        return Step(
-            update=batched.expand(tf.where(stays, tf.zeros_like(factor), factor), x) * step.update,
-            objective=step.objective,
-            converged=step.converged | (stays & state.has_descended),
-            failure=tf.where(stays, int(Status.REJECTED), step.failure),
-            state=_SearchState(step.state, state.has_descended | ~stays),
-        )
+        failure = tf.where(stays, int(Status.REJECTED), step.failure)
+        return _scaled(step, x, tf.where(stays, tf.zeros_like(factor), factor))._replace(failure=failure)
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -171,7 +170,7 @@ class Fallback(_Wrapper):
     Args:
         solver: Asked first.
         other: Asked for the examples that failed.
-        max_steps, tolerance: Of `solver`, whose own they replace where given.
+        max_steps, ftol, xtol, gtol, residual_tolerance: Of `solver`, whose own they replace where given.
         on_failure: As in `InverseSolver`; that of `other` where left out.
     """
 
@@ -179,7 +178,7 @@ class Fallback(_Wrapper):
 
     def __post_init__(self):
         check_inner("other", self.other)
-        if self.on_failure is None:
+        if self.on_failure is INHERITED:
             object.__setattr__(self, "on_failure", self.other.on_failure)
         super().__post_init__()
 
@@ -191,27 +190,54 @@ class Fallback(_Wrapper):
         super().check(simulator)
         self.other.check(simulator)
 
-    def refining(self, max_steps):
-        solvers = {name: getattr(self, name).refining(max_steps) for name in ("solver", "other")}
-        steps = solvers["solver"].max_steps
-        return self.with_options(**solvers, max_steps=steps, on_failure="keep_best")
+    def refiner(self):
+        return super().refiner().with_options(other=self.other.refiner())
 
     def solve(self, simulator, x0, y_target, context=None, y0=None, evaluate_result=False):
         x0, y_target, context = self.prepare(simulator, x0, y_target, context)
-        # Where it keeps the best, what it has is worth keeping; "raise" is for this solver's own end.
-        how = "keep_best" if self.on_failure == "keep_best" else "zero"
-        first = self.solver.with_options(max_steps=self.max_steps, tolerance=self.tolerance, on_failure=how)
+        # "raise" is for this solver's own end.
+        first = self._first().with_options(on_failure="zero")
         result = first.solve(simulator, x0, y_target, context, y0)
 
         def ask_other():
-            second = self.other.with_options(on_failure=how).solve(simulator, x0, y_target, context, y0)
-            return second.update, second.status, result.num_steps + second.num_steps
+            second = self.other.with_options(on_failure="zero").solve(simulator, x0, y_target, context, y0)
+            return second._replace(num_steps=result.num_steps + second.num_steps)
 
-        mine = (result.update, result.status, result.num_steps)
-        others = tf.cond(tf.reduce_any(result.failed), ask_other, lambda: mine)
-        update, status, num_steps = batched.where_example(result.failed, others, mine)
+        others = tf.cond(tf.reduce_any(result.failed), ask_other, lambda: result)
+        chosen = batched.where_example(result.failed, _known(others), _known(result))
+        x, update, status, num_steps, optimality = chosen
         problem = InverseProblem(simulator, y_target, context)
-        return self.finish(problem, x0, update, status, num_steps, evaluate_result)
+        return self.finish(problem, x0, update, status, num_steps, evaluate_result, x=x, optimality=optimality)
+
+    def _first(self):
+        """The first solver, with the options of the loop that were given here."""
+        if isinstance(self.solver, Chain):
+            return self.solver
+        return self.solver.with_options(**{name: getattr(self, name) for name in OF_THE_LOOP if name != "on_failure"})
+
+    def _improve(self, problem, x0, y0, steps):
+        point, status, num_steps = first = self._first()._improve(problem, x0, y0, steps)
+        failed = status >= Status.NON_FINITE
+
+        def ask_other():
+            point, status, more = self.other._improve(problem, x0, y0, steps)
+            return point, status, num_steps + more
+
+        return batched.where_example(failed, tf.cond(tf.reduce_any(failed), ask_other, lambda: first), first)
+
+
+def _known(result):
+    """The fields of a result that a solver gives unasked."""
+    return result.x, result.update, result.status, result.num_steps, result.optimality
+
+
+def _scaled(step, x, factor):
+    """The step from x, each example's multiplied by its `factor` `[B]`."""
+    update = step.update * batched.expand(factor, x)
+    whole = factor == 1
+    update = batched.where_example(whole, step.update, update)
+    end = None if step.x is None else batched.where_example(whole, step.x, x + update)
+    return step._replace(update=update, x=end)
 
 
 def check_inner(name, solver):

@@ -14,7 +14,7 @@ from keras_sip.solvers.problem import InverseProblem
 class DirectInverse(InverseSolver):
     """A solver with a formula for U: one step, no iterations.
 
-    **Must override** `direct_update(problem, x0, y0)`.
+    **Must override** `direct_update(problem, x0, y0)`; or `direct_solution`, where x itself is known better than as x0 + U.
     """
 
     # The status of an example that was solved.
@@ -40,17 +40,15 @@ class DirectInverse(InverseSolver):
             "Return the change of x0 that solves the problem.",
         )
 
-    def refining(self, max_steps):
-        return self.with_options(on_failure="keep_best")
+    def direct_solution(self, problem, x0, y0):
+        """(x, U), each as well as it is known; by default x = x0 + U."""
+        update = self.direct_update(problem, x0, y0)
+        return x0 + update, update
 
     def solve(self, simulator, x0, y_target, context=None, y0=None, evaluate_result=False):
         x0, y_target, context = self.prepare(simulator, x0, y_target, context)
         problem = InverseProblem(simulator, y_target, context)
-        update = self.direct_update(problem, x0, y0)
+        x, update = self.direct_solution(problem, x0, y0)
         finite = batched.all_finite(update)
         status = tf.where(finite, int(self.solved), int(Status.NON_FINITE))
-        if self.on_failure == "keep_best":
-            problem = problem.scaled_at(x0, y0)
-            better = problem.objective(x0 + update) < problem.objective(x0)
-            update = batched.where_example(better, update, tf.zeros_like(update))
-        return self.finish(problem, x0, update, status, tf.cast(finite, tf.int32), evaluate_result)
+        return self.finish(problem, x0, update, status, tf.cast(finite, tf.int32), evaluate_result, x=x)

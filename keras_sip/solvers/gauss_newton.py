@@ -46,15 +46,14 @@ class GaussNewton(InverseSolver):
     def step(self, problem, x, state):
         model = linear_model(problem, x, self)
         objective = half_square(model.residual)
-        update, decrease = model.minimizer()(tf.zeros_like(objective))
-        enough = decrease <= self.tolerance**2 * objective if self.tolerance > 0 else objective < 0
-        slope = model.gradient_size()
-        stuck = ~(tf.math.is_finite(slope) & (slope > 0)) & (objective > 0)
-        reason = tf.where(slope == 0, int(Status.BREAKDOWN), int(Status.NON_FINITE))
+        update, is_rounding, measures = model.gauss_newton_step()
+        stuck = (model.is_flat() | ~model.is_finite()) & (objective > 0)
+        reason = tf.where(model.is_finite(), int(Status.BREAKDOWN), int(Status.NON_FINITE))
         return Step(
             update=update,
             objective=objective,
-            converged=enough & ~stuck,
+            converged=is_rounding & ~stuck,
             failure=tf.where(stuck, reason, 0),
             state=state,
+            **measures,
         )

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_sip.errors import check_positive_int, three_part
@@ -11,12 +12,15 @@ from keras_sip.ops import batched
 from keras_sip.solvers.base import InverseSolver, Status, Step
 from keras_sip.solvers.curvature import check_few_components
 
+# Where a step lowers L by no more than this part, J is asked whether it may be the last.
+LITTLE = 1e-4
+
 
 class _State(NamedTuple):
-    """Boolean `[B]`: whether a step has lowered the objective yet; whether the memory starts anew from here."""
+    """`is_fresh` `[B]`: whether the memory starts anew from here; `begins`: whether there is none yet."""
 
     memory: Any
-    has_descended: tf.Tensor
+    begins: tf.Tensor
     is_fresh: tf.Tensor
 
 
@@ -44,9 +48,9 @@ class LBFGS(InverseSolver):
 
     In float32 the line search fails where the objective's changes are nothing but rounding, and leaves the example
     anywhere. So a step counts only where it lowers its example's objective. Else the example forgets its pairs and
-    starts again down its gradient; where that does not lower the objective either, it has come as far as its precision
-    allows, and keeps what it has. If that happens in the first step, the status says REJECTED, and the update falls
-    back to a bounded step downhill.
+    starts again down its gradient; where that does not lower the objective either, it keeps what it has: STALLED, or
+    CONVERGED where the first-order test holds. If that happens in the first step, the status says REJECTED, and the
+    update falls back to a bounded step downhill.
 
     Scale law: rotations and a common factor of x where `x_scale` follows; any unit of y.
 
@@ -85,7 +89,7 @@ class LBFGS(InverseSolver):
         shape = (size, size) if self.full_matrix else (self.memory, 2, size)
         memory = tf.zeros(tf.concat([tf.shape(x)[:1], shape], axis=0), x.dtype)
         no = tf.zeros_like(memory[:, 0, 0] if self.full_matrix else memory[:, 0, 0, 0], tf.bool)
-        return _State(memory, has_descended=no, is_fresh=no)
+        return _State(memory, begins=~no, is_fresh=no)
 
     def step(self, problem, x, state):
         size = x.shape[1:].num_elements()
@@ -101,30 +105,44 @@ class LBFGS(InverseSolver):
         steepest = batched.max_abs(gradient)
         usable = tf.math.is_finite(objective) & tf.math.is_finite(steepest)
 
-        begins = ~(state.has_descended | state.is_fresh)
         restarted = self._restart(problem, x, unit, gradient)
-        memory = batched.where_example(begins, restarted, state.memory)
+        memory = batched.where_example(state.begins, restarted, state.memory)
         iterate = self._bfgs if self.full_matrix else self._lbfgs
         displacement, lowered, memory = iterate(value_and_gradient, here, objective, gradient, ~usable, memory)
 
         descends = usable & (lowered < objective) & batched.all_finite(displacement)
-        fresh = begins | state.is_fresh
-        ended = ~descends & state.has_descended & (fresh | (steepest == 0))
+        fresh = state.begins | state.is_fresh
         failure = tf.where(descends | ~fresh, 0, int(Status.REJECTED))
         failure = tf.where(steepest == 0, int(Status.BREAKDOWN), failure)
         failure = tf.where(usable, failure, int(Status.NON_FINITE))
+        may_be_last = usable & (~descends | (objective - lowered <= LITTLE * tf.abs(objective)))
+        optimality, is_rounding = self._slope(problem, x, objective, gradient, may_be_last)
         displacement = batched.where_example(descends, displacement, tf.zeros_like(displacement))
         return Step(
             update=unit * tf.reshape(displacement, tf.shape(x)),
             objective=objective,
-            converged=ended | (descends & (objective - lowered <= self.tolerance**2 * tf.abs(objective))),
+            converged=is_rounding,
             failure=failure,
             state=_State(
                 memory=batched.where_example(descends, memory, restarted),
-                has_descended=state.has_descended | descends,
+                begins=tf.zeros_like(state.begins),
                 is_fresh=~descends,
             ),
+            optimality=optimality,
         )
+
+    def _slope(self, problem, x, objective, gradient, wanted):
+        """(optimality, is_rounding) `[B]`; of a half sum of squares, whose J costs products, only where `wanted`."""
+        if not problem.simulator.is_least_squares:
+            optimality, level = problem.scaled_slope(objective, tf.reshape(gradient, tf.shape(x)))
+            return optimality, level & (objective == 0)
+        unknown = tf.fill(tf.shape(objective), tf.constant(np.nan, x.dtype))
+
+        def look():
+            found = problem.evaluate(x)
+            return tf.where(wanted, found.optimality, unknown), found.is_rounding & wanted
+
+        return tf.cond(tf.reduce_any(wanted), look, lambda: (unknown, tf.zeros_like(wanted)))
 
     def _restart(self, problem, x, unit, gradient):
         """A memory that makes the next step the Cauchy step, or one x_scale long where L is no sum of squares."""
@@ -132,7 +150,7 @@ class LBFGS(InverseSolver):
         safe = tf.where(norm > 0, norm, tf.ones_like(norm))
         direction = gradient / safe[:, None]
         if problem.simulator.is_least_squares:
-            product = _one_function(lambda v: problem.linearize(x)[1](v), problem.simulator)
+            product = _one_function(lambda v: problem.linearize(x)[2](v), problem.simulator)
             slope = batched.norm(product(unit * tf.reshape(direction, tf.shape(x))))
             length = 1.0 / tf.square(slope)
         else:

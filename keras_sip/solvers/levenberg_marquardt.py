@@ -4,7 +4,6 @@ import dataclasses
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_sip.errors import check_number, check_positive_int
@@ -13,14 +12,10 @@ from keras_sip.solvers.base import InverseSolver, Status, Step
 from keras_sip.solvers.linear_model import check_least_squares, check_linear_options, linear_model
 from keras_sip.solvers.problem import half_square
 
-# A decrease below this many roundings of the objective cannot be seen, and is none.
-ROUNDINGS = 8
-
 
 class _State(NamedTuple):
     damping: tf.Tensor
     scaling: tf.Tensor
-    has_descended: tf.Tensor
 
 
 class _Trial(NamedTuple):
@@ -30,8 +25,6 @@ class _Trial(NamedTuple):
     damping: tf.Tensor
     growth: tf.Tensor
     accepted: tf.Tensor
-    # The decrease predicted for the first, least damped try.
-    possible: tf.Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -79,28 +72,27 @@ class LevenbergMarquardt(InverseSolver):
         check_least_squares(simulator, self)
 
     def init(self, problem, x):
-        damping = tf.fill(tf.shape(x)[:1], tf.constant(self.damping, x.dtype))
-        return _State(damping, tf.zeros_like(x), tf.zeros_like(damping, tf.bool))
+        return _State(tf.fill(tf.shape(x)[:1], tf.constant(self.damping, x.dtype)), tf.zeros_like(x))
 
     def step(self, problem, x, state):
         model = linear_model(problem, x, self, self.probes)
         objective = half_square(model.residual)
-        scaling = tf.maximum(state.scaling, model.column_norms())
-        minimize = model.minimizer(1.0 / tf.where(scaling > 0, scaling, tf.ones_like(scaling)))
+        norms = model.column_norms()
+        scaling = tf.maximum(state.scaling, norms)
+        minimize = model.minimizer(scaling)
         trial = self._search(problem, x, objective, minimize, state.damping)
-        slope = model.gradient_size()
-        stuck = ~(tf.math.is_finite(slope) & (slope > 0)) & (objective > 0)
-        invisible = ~trial.accepted & (trial.possible <= ROUNDINGS * np.finfo(x.dtype.as_numpy_dtype).eps * objective)
-        done = invisible | (trial.possible <= self.tolerance**2 * objective) | (~trial.accepted & state.has_descended)
+        stuck = (model.is_flat() | ~model.is_finite()) & (objective > 0)
+        is_rounding, measures = model.first_order(norms)
         failure = tf.where(trial.accepted, 0, int(Status.REJECTED))
-        failure = tf.where(stuck & (slope == 0), int(Status.BREAKDOWN), failure)
-        failure = tf.where(tf.math.is_finite(slope), failure, int(Status.NON_FINITE))
+        failure = tf.where(stuck, int(Status.BREAKDOWN), failure)
+        failure = tf.where(model.is_finite(), failure, int(Status.NON_FINITE))
         return Step(
             update=trial.update,
             objective=objective,
-            converged=done & ~stuck,
+            converged=is_rounding & ~stuck,
             failure=failure,
-            state=_State(trial.damping, scaling, tf.ones_like(state.has_descended)),
+            state=_State(trial.damping, scaling),
+            **measures,
         )
 
     def _search(self, problem, x, objective, minimize, damping):
@@ -119,7 +111,6 @@ class LevenbergMarquardt(InverseSolver):
                 damping=tf.where(trial.accepted, trial.damping, tf.where(newly, relaxed, raised)),
                 growth=tf.where(good, trial.growth, 2 * trial.growth),
                 accepted=trial.accepted | newly,
-                possible=tf.where(trial.possible < 0, predicted, trial.possible),
             )
 
         start = _Trial(
@@ -128,7 +119,6 @@ class LevenbergMarquardt(InverseSolver):
             growth=tf.fill(tf.shape(damping), tf.constant(2, damping.dtype)),
             # A bad or a vanishing residual cannot be lowered; to search for it would keep the others waiting.
             accepted=~tf.math.is_finite(objective) | (objective == 0),
-            possible=-tf.ones_like(damping),
         )
         return tf.while_loop(
             lambda trial: ~tf.reduce_all(trial.accepted),

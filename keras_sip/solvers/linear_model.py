@@ -1,105 +1,219 @@
 """The residual of each example to first order, r + J dx, and its damped minimum: dense or without matrices."""
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
 from keras_sip.errors import check_choice, check_number, check_positive_int, three_part
-from keras_sip.ops import batched, derivatives
+from keras_sip.ops import batched
 from keras_sip.ops.conjugate_gradient import cgls
 from keras_sip.ops.eigen import orthogonal_columns
-from keras_sip.solvers.problem import half_square
+from keras_sip.solvers.problem import PROBES, ROUNDINGS, half_square, projected_column_norms, slopes
 
 LINEAR_SOLVERS = ("auto", "dense", "conjugate_gradient")
-# A dense step takes one product with J for each component, then about 10 n^2 m operations; CG takes two products and
-# ends after n steps in theory. Above this size CG is the quicker one (benchmarks/solvers.py).
+# A dense step takes one product with J for each component of x or y, whichever has fewer, then about 10 n^2 m
+# operations; CG takes two products and ends after n steps in theory. Above this size CG is the quicker one
+# (benchmarks/solvers.py).
 LARGEST_DENSE = 16
+# A step without matrices that promises no more than this part of L may be the last.
+LITTLE = 1e-4
+
+
+class Singular(NamedTuple):
+    """J D^-1 by its singular values, k = min(m, n), in float64.
+
+    Attributes:
+        squares: sigma^2 `[B, k]`.
+        slopes: sigma_i u_i . r, `[B, k]`; 0 where a singular value is nothing but rounding.
+        basis: v_i as columns, `[B, n, k]`.
+        seen: Where a singular value is more than rounding, boolean `[B, k]`.
+        unit: D `[B, n]`.
+    """
+
+    squares: tf.Tensor
+    slopes: tf.Tensor
+    basis: tf.Tensor
+    seen: tf.Tensor
+    unit: tf.Tensor
 
 
 class DenseModel:
-    """J `[B, m, n]` by automatic differentiation; steps by its singular values, in float64.
+    """J `[B, m, n]` by automatic differentiation; steps by the singular values of J D^-1, D the norms of its columns.
 
-    J^T J, whose condition is that of J squared, is never formed. Directions whose singular value is a rounding of the
-    largest are left alone: the step is the shortest one where J is rank-deficient.
+    J^T J, whose condition is that of J squared, is never formed. Scaled like that, what a singular value tells of the
+    rank does not depend on the units of x. Directions whose singular value is a rounding of the largest are left alone.
     """
 
     def __init__(self, problem, x):
-        self.residual = problem.residual(x)
-        self._x = x
-        jacobian = tf.cast(derivatives.jacobian(problem.residual, x), tf.float64)
-        self._unit = batched.safe_scale(jacobian)[:, None, None]
-        self._jacobian = jacobian / self._unit
-        self._misfit = tf.cast(tf.reshape(self.residual, [-1, jacobian.shape[1]]), tf.float64)[:, :, None]
-
-    def gradient_size(self):
-        """max |J^T r| `[B]`."""
-        gradient = self._unit * tf.linalg.matmul(self._jacobian, self._misfit, transpose_a=True)
-        return tf.cast(batched.max_abs(gradient), self._x.dtype)
+        self._x, self._problem = x, problem
+        self._y, self.residual, jacobian = problem.jacobian(x)
+        self._jacobian = tf.cast(jacobian, tf.float64)
+        # Column by column, for squares of what float64 holds need not be representable.
+        largest = tf.reduce_max(tf.abs(self._jacobian), axis=1, keepdims=True)
+        largest = tf.where(largest > 0, largest, tf.ones_like(largest))
+        norms = tf.sqrt(tf.reduce_sum(tf.square(self._jacobian / largest), axis=1))
+        self._norms = norms * largest[:, 0]
+        self._misfit = tf.cast(tf.reshape(self.residual, [-1, self._jacobian.shape[1]]), tf.float64)
+        scaled = self._jacobian / _safe(self._norms)[:, None]
+        self._gradient = tf.linalg.matvec(scaled, self._misfit, transpose_a=True)
 
     def column_norms(self):
         """sqrt(diag(J^T J)) in the shape of x."""
-        norms = self._unit[:, 0] * tf.sqrt(tf.reduce_sum(tf.square(self._jacobian), axis=1))
-        return tf.reshape(tf.cast(norms, self._x.dtype), tf.shape(self._x))
+        return self._like_x(self._norms)
 
-    def minimizer(self, x_unit=None):
-        """damping `[B]` -> (dx, decrease): dx minimises |r + J dx|^2 + damping |dx / x_unit|^2.
+    def is_flat(self):
+        """Where J vanishes, boolean `[B]`."""
+        return batched.max_abs(self._norms) == 0
+
+    def is_finite(self):
+        """Whether J and r are finite, boolean `[B]`."""
+        return batched.all_finite(self._gradient)
+
+    def slopes(self):
+        """(optimality, is_rounding) `[B]`: see `problem.slopes`."""
+        gradient = self._like_x(self._gradient)
+        return slopes(self.residual, gradient, tf.ones_like(gradient), self.rounding())
+
+    def rounding(self):
+        """See `InverseProblem.rounding`."""
+        return self._problem.rounding(self._x, self._y, self.column_norms())
+
+    def singular(self, scaling=None):
+        """The `Singular` values of J D^-1; D in the shape of x, by default the norms of the columns of J."""
+        norms = self._norms if scaling is None else tf.cast(tf.reshape(scaling, tf.shape(self._norms)), tf.float64)
+        unit = _safe(norms)
+        scaled = self._jacobian / unit[:, None]
+        rows, size = scaled.shape[1:]
+        if size <= rows:
+            columns, basis = orthogonal_columns(scaled)
+            squares = tf.reduce_sum(tf.square(columns), axis=1)
+            slopes = tf.linalg.matvec(columns, self._misfit, transpose_a=True)
+        else:
+            # The few rows of a wide J: those of its transpose are rotated until they are orthogonal.
+            rotated, left = orthogonal_columns(tf.linalg.matrix_transpose(scaled))
+            squares = tf.reduce_sum(tf.square(rotated), axis=1)
+            values = tf.sqrt(squares)
+            slopes = values * tf.linalg.matvec(left, self._misfit, transpose_a=True)
+            basis = rotated / _safe(values)[:, None]
+        rounding = max(rows, size) * np.finfo(self._x.dtype.as_numpy_dtype).eps
+        seen = squares > rounding**2 * tf.reduce_max(squares, axis=1, keepdims=True)
+        return Singular(squares, tf.where(seen, slopes, tf.zeros_like(slopes)), basis, seen, unit)
+
+    def minimizer(self, scaling=None):
+        """damping `[B]` -> (dx, decrease): dx minimises |r + J dx|^2 + damping |D dx|^2.
 
         The decrease is that of 1/2 |r + J dx|^2 plus the damping's share, by a formula without cancellation.
         """
-        jacobian, units = self._jacobian * self._unit, 1.0
-        if x_unit is not None:
-            units = tf.cast(tf.reshape(x_unit, [-1, 1, jacobian.shape[2]]), tf.float64)
-            jacobian *= units
-        scale = batched.safe_scale(jacobian)[:, None, None]
-        columns, basis = orthogonal_columns(jacobian / scale)
-        squares = tf.reduce_sum(tf.square(columns), axis=1)
-        rounding = max(jacobian.shape[1:]) * np.finfo(self._x.dtype.as_numpy_dtype).eps
-        seen = squares > rounding**2 * tf.reduce_max(squares, axis=1, keepdims=True)
-        slopes = tf.reduce_sum(columns * self._misfit, axis=1)
-        slopes = tf.where(seen, slopes, tf.zeros_like(slopes))
+        singular = self.singular(scaling)
 
         def minimize(damping):
-            damping = tf.cast(damping, tf.float64)[:, None] / tf.square(scale[:, 0])
-            curvatures = tf.where(seen, squares + damping, tf.ones_like(squares))
-            components = -slopes / curvatures
-            decrease = 0.5 * tf.reduce_sum((squares + 2 * damping) * tf.square(components), axis=1)
-            dx = tf.linalg.matmul(basis, components[:, :, None]) / scale
-            dx = dx * tf.linalg.matrix_transpose(units) if x_unit is not None else dx
-            return tf.reshape(tf.cast(dx, self._x.dtype), tf.shape(self._x)), tf.cast(decrease, self._x.dtype)
+            components, decrease = _damped(singular, tf.cast(damping, tf.float64)[:, None])
+            dx = tf.linalg.matvec(singular.basis, components) / singular.unit
+            return self._like_x(dx), tf.cast(decrease, self._x.dtype)
 
         return minimize
+
+    def gauss_newton_step(self):
+        """(dx, is_rounding, measures): the shortest of the steps that minimise |r + J dx|^2.
+
+        is_rounding `[B]`: whether what it promises is all rounding. `measures` are what `Step` reports of the point.
+        """
+        singular = self.singular()
+        components, decrease = _damped(singular, tf.zeros([], tf.float64))
+        scaled = tf.linalg.matvec(singular.basis, components)
+        length = tf.cast(batched.norm(scaled), self._x.dtype)
+        dx = scaled / singular.unit
+        lacking = ~tf.reduce_all(singular.seen, axis=1)
+        if singular.basis.shape[1] > singular.basis.shape[2]:
+            dx = _shortest(singular, components)
+        else:
+            anywhere = tf.reduce_any(lacking)
+            shorter = tf.cond(anywhere, lambda: _shortest(singular, components), lambda: dx)
+            dx = batched.where_example(lacking, shorter, dx)
+        decrease = tf.cast(decrease, self._x.dtype)
+        return self._like_x(dx), self.is_rounding(decrease), self.measures(decrease, length)
+
+    def first_order(self, norms):
+        """(is_rounding, measures) of an undamped step: see `gauss_newton_step`; `norms` are those of the columns."""
+        singular = self.singular()
+        components, decrease = _damped(singular, tf.zeros([], tf.float64))
+        length = tf.cast(batched.norm(components), self._x.dtype)
+        decrease = tf.cast(decrease, self._x.dtype)
+        return self.is_rounding(decrease), self.measures(decrease, length)
+
+    def is_rounding(self, decrease):
+        """Whether the decrease that an undamped step promises is all rounding, boolean `[B]`."""
+        return tf.sqrt(2 * decrease) <= ROUNDINGS * self.rounding()
+
+    def measures(self, decrease, length):
+        """What `Step` reports of the point: optimality, and the decrease and the length of an undamped step."""
+        objective = half_square(self.residual)
+        size = batched.norm(self.column_norms() * self._x)
+        return {
+            "optimality": self.slopes()[0],
+            "decrease": decrease / _safe(objective),
+            "length": length / size,
+        }
+
+    def _like_x(self, values):
+        return tf.reshape(tf.cast(values, self._x.dtype), tf.shape(self._x))
 
 
 class MatrixFreeModel:
     """Products with J and J^T only; steps by conjugate gradients on the normal equations (CGLS)."""
 
     def __init__(self, problem, x, cg_steps, cg_tolerance, probes):
-        self.residual, self._jvp, self._vjp = problem.linearize(x)
-        self._x, self._probes = x, probes
+        self._x, self._problem, self._probes = x, problem, probes
+        self._y, self.residual, self._jvp, self._vjp = problem.linearize(x)
+        self._gradient = self._vjp(self.residual)
         self._cg = {"max_steps": cg_steps, "tolerance": cg_tolerance}
 
-    def gradient_size(self):
-        """max |J^T r| `[B]`."""
-        return batched.max_abs(self._vjp(self.residual))
-
     def column_norms(self):
-        """sqrt(diag(J^T J)) from J^T w, w the unit vectors, or fewer vectors of random signs: an unbiased estimate."""
-        residual, components = self.residual, self.residual.shape[1:].num_elements()
-        if components <= self._probes:
-            probes = np.eye(components).reshape(components, 1, *residual.shape[1:])
-        else:
-            # The same signs for every example and call: an example's result depends on nothing else.
-            signs = np.random.default_rng(17).choice([-1.0, 1.0], (self._probes, 1, *residual.shape[1:]))
-            probes = signs / np.sqrt(self._probes)
-        count, probes = len(probes), tf.constant(probes, residual.dtype)
+        """sqrt(diag(J^T J)) in the shape of x; an unbiased estimate of its square where y has more than `probes`."""
+        return projected_column_norms(self.residual, self._vjp, self._x, self._probes)
 
-        def add(index, total):
-            return index + 1, total + tf.square(self._vjp(tf.zeros_like(residual) + probes[index]))
+    def is_flat(self):
+        """Where J^T r vanishes, boolean `[B]`."""
+        return batched.max_abs(self._gradient) == 0
 
-        return tf.sqrt(tf.while_loop(lambda index, total: index < count, add, (0, tf.zeros_like(self._x)))[1])
+    def is_finite(self):
+        """Whether J^T r is finite, boolean `[B]`."""
+        return batched.all_finite(self._gradient)
 
-    def minimizer(self, x_unit=None):
+    def gauss_newton_step(self):
+        """As that of `DenseModel`, as far as CG goes, and in plain units of x.
+
+        What a step that CG found promises is checked column by column, which takes products, once it is little.
+        """
+        solution = cgls(self._jvp, self._vjp, self.residual, damping=0.0, **self._cg)
+        dx = solution.solution
+        decrease, objective = half_square(self._jvp(dx)), half_square(self.residual)
+        worth_a_look = solution.converged & (decrease <= LITTLE * objective)
+        unknown = tf.fill(tf.shape(objective), tf.constant(np.nan, objective.dtype)), tf.zeros_like(worth_a_look)
+        optimality, is_rounding = tf.cond(
+            tf.reduce_any(worth_a_look), lambda: self.slopes(self.column_norms()), lambda: unknown
+        )
+        optimality = tf.where(worth_a_look, optimality, unknown[0])
+        # No less than what the best column promises by itself.
+        decrease = tf.maximum(decrease / _safe(objective), tf.square(optimality))
+        measures = {"optimality": optimality, "decrease": decrease, "length": batched.norm(dx) / batched.norm(self._x)}
+        return dx, is_rounding & worth_a_look, measures
+
+    def first_order(self, norms):
+        """(is_rounding, measures) of the slope: see `gauss_newton_step`; `norms` are those of the columns."""
+        optimality, is_rounding = self.slopes(norms)
+        return is_rounding, {"optimality": optimality}
+
+    def slopes(self, norms):
+        """(optimality, is_rounding) `[B]`: see `problem.slopes`."""
+        rounding = self._problem.rounding(self._x, self._y, norms)
+        return slopes(self.residual, self._gradient, norms, rounding)
+
+    def minimizer(self, scaling=None):
         """As that of `DenseModel`, as far as CG goes."""
-        unit = tf.ones_like(self._x) if x_unit is None else x_unit
+        unit = 1.0 / tf.where(scaling > 0, scaling, tf.ones_like(scaling)) if scaling is not None else 1.0
 
         def minimize(damping):
             solution = cgls(
@@ -109,17 +223,44 @@ class MatrixFreeModel:
                 damping=damping,
                 **self._cg,
             ).solution
-            dx = unit * solution
             # |r|^2 - |r + J dx|^2 for a CG iterate; the difference itself would drown in rounding.
-            return dx, half_square(self._jvp(dx)) + 2 * damping * half_square(solution)
+            return unit * solution, half_square(self._jvp(unit * solution)) + 2 * damping * half_square(solution)
 
         return minimize
 
 
-def linear_model(problem, x, solver, probes=1):
+def _safe(values):
+    return tf.where(values > 0, values, tf.ones_like(values))
+
+
+def _damped(singular, damping):
+    """(components along the basis, decrease) of the damped minimum."""
+    curvatures = tf.where(singular.seen, singular.squares + damping, tf.ones_like(singular.squares))
+    components = -singular.slopes / curvatures
+    return components, 0.5 * tf.reduce_sum((singular.squares + 2 * damping) * tf.square(components), axis=1)
+
+
+def _shortest(singular, components):
+    """The shortest dx `[B, n]` with v_i . D dx = c_i for the directions that are seen."""
+    rows = tf.where(singular.seen[:, None], singular.basis * singular.unit[:, :, None], 0.0 * singular.basis)
+    size = tf.sqrt(tf.reduce_sum(tf.square(rows), axis=1, keepdims=True))
+    size = tf.where(size > 0, size, tf.ones_like(size))
+    orthogonal, rotation = orthogonal_columns(rows / size)
+    squares = tf.reduce_sum(tf.square(orthogonal), axis=1)
+    wanted = tf.linalg.matvec(rotation, components / size[:, 0], transpose_a=True)
+    usable = squares > (rows.shape[1] * np.finfo("float64").eps) ** 2
+    return tf.linalg.matvec(orthogonal, tf.where(usable, wanted / tf.where(usable, squares, 1.0), 0.0 * wanted))
+
+
+def is_dense(x_shape, y_shape, linear_solver):
+    """Whether a solver with that option forms J: "auto" does where x or y has few components."""
+    few = min(math.prod(x_shape), math.prod(y_shape)) <= LARGEST_DENSE
+    return linear_solver == "dense" or (linear_solver == "auto" and few)
+
+
+def linear_model(problem, x, solver, probes=PROBES):
     """The dense or matrix-free model that a solver's options ask for."""
-    dense = solver.linear_solver == "dense"
-    if dense or (solver.linear_solver == "auto" and x.shape[1:].num_elements() <= LARGEST_DENSE):
+    if is_dense(problem.simulator.x_shape, problem.simulator.y_shape, solver.linear_solver):
         return DenseModel(problem, x)
     return MatrixFreeModel(problem, x, solver.cg_steps, solver.cg_tolerance, probes)
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_sip.errors import check_number
 from keras_sip.solvers.base import InverseSolver
-from keras_sip.solvers.curvature import check_few_components, curvature, curvature_step
+from keras_sip.solvers.curvature import check_few_components, curvature, curvature_step, newton_components
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -44,11 +44,8 @@ class Newton(InverseSolver):
         check_few_components(simulator, self)
 
     def step(self, problem, x, state):
-        along = curvature(problem, x)
-        damped = along.eigenvalues + self.damping / problem.scale_square()
-        ignored = along.is_level & along.is_flat
-        components = tf.where(ignored, tf.zeros_like(damped), -self.step_size * along.slopes / damped)
-        undefined = along.is_flat & ~along.is_level
-        if self.damping > 0:
-            undefined = damped == 0
-        return curvature_step(x, along, components, tf.reduce_any(undefined, axis=1), self.tolerance)
+        model = problem.quadratic_model(x)
+        damping = self.damping / problem.scale_square() if self.damping > 0 else None
+        along = curvature(model, problem.simulator.dtype, damping=damping)
+        components, undefined = newton_components(along)
+        return curvature_step(x, model, along, self.step_size * along.displacement(components), undefined)

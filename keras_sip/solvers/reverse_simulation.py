@@ -58,4 +58,4 @@ class ReverseSimulation(InverseSolver):
         objective = simulator.objective(y, problem.y_target, context) / tf.square(problem.scale)
         zeros = tf.zeros_like(objective, tf.int32)
         # The difference is the definition of U: x_tilde itself is known, as with an exact inverse.
-        return Step(corrected - x, objective, converged=zeros > 0, failure=zeros, state=state)
+        return Step(corrected - x, objective, converged=zeros > 0, failure=zeros, state=state, x=corrected)

@@ -6,8 +6,9 @@ import keras
 import tensorflow as tf
 
 from keras_sip.errors import check_number
+from keras_sip.ops import batched
 from keras_sip.solvers.base import InverseSolver
-from keras_sip.solvers.curvature import check_few_components, curvature, curvature_step
+from keras_sip.solvers.curvature import check_few_components, curvature, curvature_step, newton_components
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -61,14 +62,16 @@ class SaddleFreeNewton(InverseSolver):
         super().check(simulator)
         check_few_components(simulator, self)
 
-    def refining(self, max_steps):
-        return super().refining(max_steps).with_options(curvature_power=0.0)
+    def refiner(self):
+        return self.with_options(curvature_power=0.0)
 
     def step(self, problem, x, state):
-        along = curvature(problem, x)
+        model = problem.quadratic_model(x)
+        damping = self.damping / problem.scale_square() if self.damping > 0 else None
+        along = curvature(model, problem.simulator.dtype, scaled=False)
         magnitudes = tf.abs(along.eigenvalues)
-        lengths = tf.abs(along.slopes) / (magnitudes + self.damping / problem.scale_square())
-        limits = self._limits(problem, along, magnitudes)
+        lengths = tf.abs(along.slopes) / (magnitudes if damping is None else magnitudes + damping)
+        limits = self._limits(problem, model, along, magnitudes)
         undefined = along.is_flat & ~along.is_level & (self.damping == 0)
         if limits is not None:
             lengths = tf.minimum(lengths, limits)
@@ -77,16 +80,25 @@ class SaddleFreeNewton(InverseSolver):
         lengths = tf.where(ignored, tf.zeros_like(lengths), self.step_size * lengths)
         if self.curvature_power > 0:
             lengths *= tf.pow(magnitudes * problem.scale_square(), self.curvature_power)
-        components = -tf.sign(along.slopes) * lengths
-        return curvature_step(x, along, components, tf.reduce_any(undefined, axis=1), self.tolerance)
+        displacement = along.displacement(-tf.sign(along.slopes) * lengths)
+        undefined = tf.reduce_any(undefined, axis=1)
 
-    def _limits(self, problem, along, magnitudes):
+        scaled = curvature(model, problem.simulator.dtype, damping=damping)
+        if limits is None and self.curvature_power == 0:
+            # Where L is convex the step is Newton's, and there the units of x need not be alike.
+            components, singular = newton_components(scaled)
+            newton = self.step_size * scaled.displacement(components)
+            displacement = batched.where_example(scaled.is_convex, newton, displacement)
+            undefined = tf.where(scaled.is_convex, singular, undefined)
+        return curvature_step(x, model, scaled, displacement, undefined)
+
+    def _limits(self, problem, model, along, magnitudes):
         """Longest step along each eigenvector `[B, n]`, infinite where curvature is large; None without limits."""
         changes = []
         if self.max_loss_change is not None:
             changes.append(self.max_loss_change / problem.scale_square())
         if self.max_relative_loss_change is not None:
-            objective = tf.abs(tf.cast(along.objective, tf.float64))[:, None]
+            objective = tf.abs(tf.cast(model.objective, tf.float64))[:, None]
             changes.append(self.max_relative_loss_change * objective)
         if not changes:
             return None

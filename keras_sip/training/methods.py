@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_sip.errors import check_choice, check_number, check_positive_int, must_define, three_part
+from keras_sip.errors import check_arguments, check_choice, check_number, check_positive_int, must_define, three_part
 from keras_sip.ops import batched
 from keras_sip.solvers.base import InverseSolver
 from keras_sip.solvers.problem import half_square
@@ -65,6 +65,10 @@ class TrainingMethod:
     `physics` is a `ScaledPhysics`, simulator and solver in units of x_scale; `network` a `ScaledNetwork`.
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any):
+        check_arguments(cls, args, kwargs)
+        return super().__new__(cls)
+
     # The solver to train with, where it is not the model's.
     solver = None
     needs_labels = False
@@ -120,7 +124,11 @@ class TrainingMethod:
 
 PROXIES = ("l2", "l1")
 # What earlier versions' SIP set in the model's solver, by the names that solvers have for it.
-SOLVER_OPTIONS = {"solver_steps": "max_steps", "solver_tolerance": "tolerance", "curvature_power": "curvature_power"}
+SOLVER_OPTIONS = {
+    "solver_steps": "max_steps",
+    "solver_tolerance": "tolerance",
+    "curvature_power": "curvature_power",
+}
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -214,8 +222,8 @@ class SIP(TrainingMethod):
         """1 for examples whose objective has not yet fallen enough, else 0, `[B]`."""
         if self.sufficient_decrease is None:
             return tf.ones_like(batch.weight)
-        before = physics.objective(report.y, batch.y_target, batch.context)
-        now = physics.objective(physics.simulate(z, batch.context), batch.y_target, batch.context)
+        before = physics.loss(report.y, batch.y_target, batch.context)
+        now = physics.loss(physics.simulate(z, batch.context), batch.y_target, batch.context)
         reached = before - now >= 0.5 * self.sufficient_decrease * before
         return tf.cast(~reached, batch.weight.dtype)
 

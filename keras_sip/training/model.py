@@ -1,20 +1,31 @@
 """SIPModel: a network that answers inverse problems, trained by SIP updates with Keras' fit."""
 
-import functools
+import os
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.data import as_batches, as_observation, unpack
+from keras_sip.data import (
+    as_batches,
+    as_observation,
+    as_observations,
+    fit_data,
+    unless_bad,
+    unpack,
+    with_steps,
+    without_bad_examples,
+)
 from keras_sip.errors import check_choice, check_positive_int, three_part
-from keras_sip.ops import batched
-from keras_sip.simulators.base import check_simulator_interface, split_observation
-from keras_sip.training import methods, weight_problem
-from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_network
-from keras_sip.training.metrics import SIPMetrics
-from keras_sip.training.network import ScaledNetwork
+from keras_sip.simulators.base import Simulator, check_simulator_interface, split_observation
+from keras_sip.solvers.base import InverseSolver, SolverResult, Status
+from keras_sip.training import methods, metrics, weight_problem
+from keras_sip.training.batch_statistics import MeasuredStatistics, batch_norms
+from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_fit, check_network
+from keras_sip.training.network import ScaledNetwork, updates_of
 from keras_sip.training.physics import ScaledPhysics
+from keras_sip.training.xla_trial import XlaTrial
 
 REDUCTIONS = ("sum", "mean")
 # An extra simulation every so many steps is below 1 % of a step's cost.
@@ -53,16 +64,16 @@ class SIPModel(keras.Model):
 
     def __init__(
         self,
-        network,
-        simulator,
-        solver=None,
-        method="sip",
+        network: keras.Model,
+        simulator: Simulator,
+        solver: InverseSolver | Literal["auto"] | None = None,
+        method: str | methods.TrainingMethod = "sip",
         *,
-        batch_reduction="mean",
-        x_scale=None,
-        input_scale=None,
-        name=None,
-        **kwargs,
+        batch_reduction: Literal["sum", "mean"] = "mean",
+        x_scale: Any = None,
+        input_scale: Any = None,
+        name: str | None = None,
+        **kwargs: Any,
     ):
         check_simulator_interface(simulator)
         check_network(network, simulator)
@@ -75,28 +86,31 @@ class SIPModel(keras.Model):
         self.physics = ScaledPhysics(simulator, x_scale, self.method.solver if solver is None else solver)
         self.scaled_network = ScaledNetwork(network, self.physics, input_scale)
         self.method.check(self.physics)
-        self._measured = SIPMetrics()
-        self._reported = {}
+        self._measured = metrics.SIPMetrics()
         self._phase = "train"
-        self._refining = functools.cache(self._refining_function)
+        # As a graph: thousands of small operations, slow one by one.
+        self._refine = tf.function(self._refined, reduce_retracing=True)
+        self._statistics = None
         # Built here: a model trained by train_step alone would be saved without its optimizer.
         self.built = True
 
     # What the user calls ------------------------------------------------------------------------------------------
 
     def call(self, observation, training=False):
-        z, _ = self.scaled_network(as_observation(self.simulator, observation), training=training)
-        return self.physics.to_physical(z)
+        observation, good = without_bad_examples(as_observation(self.simulator, observation))
+        z, _ = self.scaled_network(observation, training=training)
+        return unless_bad(good, self.physics.to_physical(z))
 
     def compile(
         self,
-        optimizer="adam",
+        optimizer: str | keras.optimizers.Optimizer = "adam",
         *,
-        run_eagerly=False,
-        steps_per_execution=1,
-        jit_compile="auto",
-        auto_scale_loss=True,
-        evaluate_solver=False,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | Literal["auto"] = "auto",
+        auto_scale_loss: bool = True,
+        evaluate_solver: bool = False,
+        batch_statistics: Literal["measured", "moving"] = "measured",
     ):
         """Choose the optimizer; the loss is the simulator's objective.
 
@@ -104,11 +118,10 @@ class SIPModel(keras.Model):
             optimizer: A Keras optimizer or its name, or one of `keras_sip.optimizers`.
             run_eagerly, steps_per_execution, auto_scale_loss: As in Keras. Small networks need many steps per
                 execution.
-            jit_compile: XLA for the whole step. "auto": the whole step on GPUs. On CPUs, where convolutions are slower
-                under XLA, for simulators that gain by it (`prefers_xla`): the whole step of networks of dense layers,
-                of others the physics and the solver. With a solver that is no single program (`LBFGS`) and such a
-                network, physics and objective alone, also on GPUs.
+            jit_compile: XLA for the whole step; "auto" decides as `ScaledPhysics` says.
             evaluate_solver: Let `evaluate` run the solver too and report `failed`, `not_descending` and the like.
+            batch_statistics: What batch norm uses in inference: "measured", on the first batches that `fit` trains on,
+                with the weights of the moment; "moving", Keras' moving averages.
         """
         optimizer = keras.optimizers.get(optimizer)
         check_distribution(self.distribute_strategy, optimizer, jit_compile)
@@ -116,7 +129,7 @@ class SIPModel(keras.Model):
         # Kept as it was asked for: a model saved on a CPU may be loaded on a GPU.
         self._jit_compile_asked = jit_compile
         if jit_compile == "auto" and not run_eagerly:
-            jit_compile = self.physics.compiles_whole_step(self.network, replicas, self.method.solver)
+            jit_compile = self._whole_step
         self._take_step = weight_problem.training_step(
             self.physics, self.scaled_network, self.method, optimizer, replicas
         )
@@ -132,62 +145,85 @@ class SIPModel(keras.Model):
         self.scaled_network.optimizer = self.optimizer
         self.physics.compile_alone(self._jit_compile_asked == "auto" and not (self.jit_compile or run_eagerly))
         self._evaluate_solver = evaluate_solver
+        self._batch_statistics = check_choice("batch_statistics", batch_statistics, ("measured", "moving"))
 
-    def fit(self, x=None, y=None, *, batch_size=None, sample_weight=None, callbacks=None, **kwargs):
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         """Keras' fit; arrays are checked first and keep the simulator's precision.
 
         Args:
-            x: Observations (y, or {"y", "context"}) as arrays, or a `tf.data.Dataset` of observations or pairs.
+            x: Observations (y, or {"y", "context"}) as arrays of any kind, or a dataset (`tf.data`, `PyDataset`) of
+                batches: observation, (observation, x) or (observation, x, sample_weight).
             y: True causes as arrays, or None.
-            batch_size, sample_weight, callbacks, **kwargs: As in Keras.
+            batch_size, sample_weight, callbacks, **kwargs: As in Keras. Endless data need `steps_per_epoch`.
         """
-        if kwargs.get("validation_split"):
-            raise ValueError(
-                three_part(
-                    "validation_data rather than validation_split",
-                    f"validation_split={kwargs['validation_split']}",
-                    "Split the arrays yourself and pass validation_data=(observation, x).",
-                )
-            )
-        validation = kwargs.get("validation_data")
-        if isinstance(validation, (tuple, list)):
-            kwargs["validation_data"] = as_batches(self.simulator, *validation, batch_size=batch_size)
-        shuffle = kwargs.pop("shuffle", True)
-        data = as_batches(self.simulator, x, y, sample_weight, batch_size=batch_size, shuffle=shuffle)
+        check_fit(kwargs)
+        options = {**kwargs, "batch_size": batch_size}
+        together = {"steps_per_execution": self.steps_per_execution}
+        data, options = fit_data(self.simulator, x, y, sample_weight, options, **together)
         callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
         solver = self.method.solver or self.solver
         if solver is not None and solver.on_failure == "raise":
             callbacks.append(RaiseOnFailure())
-        # Shuffled already where it should be; Keras would warn that it cannot shuffle a dataset.
-        return super().fit(data, callbacks=callbacks, shuffle=False, **kwargs)
+        self._statistics = None
+        elsewhere = any(getattr(callback, "measures_statistics", False) for callback in callbacks)
+        if self._batch_statistics == "measured" and not elsewhere and any(True for _ in batch_norms(self)):
+            self._statistics = MeasuredStatistics(self, data)
+            callbacks.insert(0, self._statistics)
+        if self._jit_compile_asked == "auto" and not (self.jit_compile or self.run_eagerly or self.method.needs_labels):
+            if self.physics.prefers_xla is None and self.distribute_strategy.num_replicas_in_sync == 1:
+                callbacks.append(XlaTrial(data))
+        return super().fit(data, callbacks=callbacks, **options)
 
-    def evaluate(self, x=None, y=None, *, batch_size=None, sample_weight=None, **kwargs):
-        """Keras' evaluate; arrays are checked first and keep the simulator's precision."""
-        x = as_batches(self.simulator, x, y, sample_weight, batch_size=batch_size)
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        return_dict: bool = False,
+        **kwargs: Any,
+    ) -> dict | list:
+        """Keras' evaluate, on what `fit` takes: {name: value}, or the values of `metrics_names`, NaN without labels."""
+        data = as_batches(self.simulator, x, y, sample_weight, batch_size=batch_size)
+        data = self._ending(data, kwargs.get("steps"))
         phase, self._phase = self._phase, "test"
         try:
-            return super().evaluate(x, **kwargs)
+            measured = super().evaluate(data, return_dict=True, **kwargs)
         finally:
             self._phase = phase
+        return measured if return_dict else [measured.get(name, np.nan) for name in self.metrics_names]
 
-    def predict(self, x, *, batch_size=None, **kwargs):
-        """Keras' predict: x `[N, *x_shape]` of observations, arrays or a `tf.data.Dataset`."""
-        return super().predict(as_batches(self.simulator, x, batch_size=batch_size), **kwargs)
+    def predict(self, x: Any, *, batch_size: int | None = None, **kwargs: Any) -> np.ndarray:
+        """Keras' predict: x `[N, *x_shape]` of observations, arrays or a dataset; NaN where one is not finite."""
+        data = as_observations(self.simulator, x, batch_size=batch_size)
+        return super().predict(self._ending(data, kwargs.get("steps")), **kwargs)
 
-    def refine(self, observation, max_steps=10):
+    def refine(self, observation: Any, max_steps: int = 10) -> SolverResult:
         """The network's answer, improved by the solver; no example's objective gets worse.
 
-        Where the problem is ill-posed, a lower objective in y can come with a larger error in x.
+        Where the problem is ill-posed, a lower objective in y can come with a larger error in x. An observation that
+        is not finite is answered with NaN.
 
         Returns:
-            A `SolverResult` in physical units, with y and objective.
+            A `SolverResult` in physical units, with y and, in float64, the objective.
         """
         check_positive_int("max_steps", max_steps)
-        result = self._refining(max_steps)(as_observation(self.simulator, observation))
-        to_physical = self.physics.to_physical
-        return result._replace(x=to_physical(result.x), update=to_physical(result.update))
+        self.measure_statistics()
+        return self._refine(as_observation(self.simulator, observation), tf.constant(max_steps))
 
-    def export(self, path, *, format="tf_saved_model", **options):
+    def export(
+        self, path: str | os.PathLike, *, format: Literal["tf_saved_model", "onnx"] = "tf_saved_model", **options: Any
+    ) -> None:
         """Write the model for serving: a SavedModel with the signatures infer, simulate and refine, or ONNX.
 
         Args:
@@ -200,25 +236,46 @@ class SIPModel(keras.Model):
 
         export(self, path, format=format, **options)
 
+    def measure_statistics(self) -> None:
+        """Measure batch norm's statistics with the weights of the moment, if training has changed these since.
+
+        `evaluate`, `predict` and `refine` do it, and `fit` when it ends.
+        """
+        if self._statistics is not None:
+            self._statistics.refresh(self)
+
+    def prefer_xla(self, faster: bool) -> None:
+        """Compile as for a simulator that is, or is not, faster under XLA; a fit that goes on takes it up."""
+        self.physics.prefers_xla = faster
+        if faster:
+            self.jit_compile = self._whole_step is True
+            self.physics.compile_alone(not self.jit_compile)
+            self.make_train_function(force=True)
+
     @property
-    def solver(self):
+    def solver(self) -> InverseSolver | None:
         """The inverse solver, or None."""
         return self.physics.solver
 
     @property
-    def x_scale(self):
+    def x_scale(self) -> np.ndarray:
         """Size of the components of x, by which the network's output is multiplied."""
         return self.physics.x_scale
 
     @property
-    def input_scale(self):
-        """Size of the network's inputs by channel, by which they are divided."""
-        return np.asarray(self.scaled_network.input_scale)
+    def input_scale(self) -> Any:
+        """Size of the network's inputs by channel, by which they are divided; of several inputs a dict."""
+        return self.scaled_network.input_scale
+
+    @property
+    def training_steps(self) -> int:
+        """Training steps taken with this optimizer."""
+        return int(updates_of(self.optimizer)) // self.method.optimizer_steps
 
     # What Keras calls -------------------------------------------------------------------------------------------------
 
     def train_step(self, data):
-        batch, sample_weight, values = self._unpack(data)
+        batch, sample_weight, bad = self._unpack(data)
         if self.method.needs_labels and batch.z_true is None:
             raise ValueError(
                 three_part(
@@ -227,38 +284,40 @@ class SIPModel(keras.Model):
                     "Fit on (observation, x), or choose method='sip'.",
                 )
             )
-        due = (self.optimizer.iterations // self.method.optimizer_steps) % DESCENT_EVERY == 0
-        report = self._take_step(self.physics, self.scaled_network, batch)
-        values |= self._values(batch, report.z, report.y)
-        values |= {"failed": report.failed, "update_norm": batched.rms(report.update)}
-        if report.solver_steps is None:
-            return self._record("train", values, sample_weight)
-        values["solver_steps"] = report.solver_steps
+        due = (tf.convert_to_tensor(updates_of(self.optimizer)) // self.method.optimizer_steps) % DESCENT_EVERY == 0
+        z, y, update, failed, steps = self._take_step(self.physics, self.scaled_network, batch)
+        values = bad | metrics.of_update(self.physics, batch, z, y, update, failed, steps)
+        if steps is None:
+            return self._measured.record("train", values, sample_weight)
         values["not_descending"] = tf.cond(
             due,
-            lambda: self._not_descending(batch, report.z, report.y, report.update),
-            lambda: tf.zeros_like(sample_weight),
+            lambda: self.physics.not_descending(z, y, update, batch.y_target, batch.context),
+            lambda: tf.zeros_like(failed),
         )
-        return self._record("train", values, sample_weight, due={"not_descending": due})
+        return self._measured.record("train", values, sample_weight, due={"not_descending": due})
 
     def test_step(self, data):
-        batch, sample_weight, values = self._unpack(data)
+        batch, sample_weight, bad = self._unpack(data)
         z, _ = self.scaled_network(batch.observation, training=False)
         if not self._evaluate_solver or self.solver is None:
-            values |= self._values(batch, z, self.physics.simulate(z, batch.context))
-            return self._record("test", values, sample_weight)
+            values = metrics.of_prediction(self.physics, batch, z, self.physics.simulate(z, batch.context))
+            return self._measured.record("test", bad | values, sample_weight)
         y, result = self.physics.solve(z, batch.y_target, batch.context, self.method.solver)
-        values |= self._values(batch, z, y)
-        values |= {"failed": result.failed, "solver_steps": result.num_steps, "update_norm": batched.rms(result.update)}
-        values["not_descending"] = self._not_descending(batch, z, y, result.update)
-        return self._record("test", values, sample_weight)
+        of_update = metrics.of_update(self.physics, batch, z, y, result.update, result.failed, result.num_steps)
+        worse = self.physics.not_descending(z, y, result.update, batch.y_target, batch.context)
+        return self._measured.record("test", bad | of_update | {"not_descending": worse}, sample_weight)
 
     @property
     def metrics(self):
         return list(self._measured.trackers.values())
 
+    @property
+    def metrics_names(self):
+        """Names of the values of `evaluate`."""
+        return [name for name in metrics.MEASURED if self._evaluate_solver or name not in metrics.OF_SOLVER]
+
     def get_metrics_result(self):
-        return self._measured.results(self._reported.get(self._phase, ("loss",)))
+        return self._measured.reported(self._phase)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -270,7 +329,7 @@ class SIPModel(keras.Model):
             "method": serialize(self.method),
             "batch_reduction": self.batch_reduction,
             "x_scale": self.x_scale.tolist(),
-            "input_scale": self.input_scale.tolist(),
+            "input_scale": tf.nest.map_structure(np.ndarray.tolist, self.input_scale),
         }
 
     @classmethod
@@ -289,6 +348,7 @@ class SIPModel(keras.Model):
             "steps_per_execution": self.steps_per_execution,
             "jit_compile": self._jit_compile_asked,
             "evaluate_solver": self._evaluate_solver,
+            "batch_statistics": self._batch_statistics,
         }
 
     def compile_from_config(self, config):
@@ -296,22 +356,31 @@ class SIPModel(keras.Model):
 
     # Helpers ----------------------------------------------------------------------------------------------------------
 
-    def _refining_function(self, max_steps):
-        """The network and the solver after it, as a graph: thousands of small operations, slow one by one."""
+    def _refined(self, observation, steps):
+        observation, good = without_bad_examples(observation)
+        y_target, context = split_observation(observation)
+        z, _ = self.scaled_network(observation, training=False)
+        result = self.physics.compiled(self.physics.refine, self.solver)(z, y_target, context, steps)
+        return result._replace(
+            x=unless_bad(good, self.physics.to_physical(result.x)),
+            update=self.physics.to_physical(result.update),
+            y=unless_bad(good, result.y),
+            status=tf.where(good, result.status, int(Status.NON_FINITE)),
+            objective=unless_bad(good, result.objective),
+        )
 
-        def refine(z, y_target, context):
-            return self.physics.refine(z, y_target, context, max_steps)
+    @property
+    def _whole_step(self):
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        return self.physics.compiles_whole_step(self.network, replicas, self.method.solver)
 
-        @tf.function(reduce_retracing=True)
-        def answer(observation):
-            y_target, context = split_observation(observation)
-            z, _ = self.scaled_network(observation, training=False)
-            return self.physics.compiled(refine, self.solver)(z, y_target, context)
-
-        return answer
+    def _ending(self, data, steps):
+        """Data to evaluate or predict on, with batch norm's statistics made ready for it."""
+        self.measure_statistics()
+        return with_steps(data, steps, name="steps", steps_per_execution=self.steps_per_execution)
 
     def _unpack(self, data):
-        """The batch for the method, the sample weights `[B]` with 0 for bad input, and the first metrics."""
+        """The batch for the method, the sample weights `[B]` with 0 for bad input, and the metric of these."""
         observation, x, sample_weight, good = unpack(self.simulator, data)
         weight = sample_weight
         if self.batch_reduction == "mean":
@@ -320,20 +389,3 @@ class SIPModel(keras.Model):
         z_true = None if x is None else self.physics.from_physical(x)
         batch = methods.Batch(observation, *split_observation(observation), z_true, weight)
         return batch, sample_weight, {"bad_input": ~good}
-
-    def _values(self, batch, z, y):
-        """loss and, with labels, x_error, per example."""
-        values = {"loss": self.physics.objective(y, batch.y_target, batch.context)}
-        if batch.z_true is not None:
-            values["x_error"] = self.physics.scaled.distance(z, batch.z_true)
-        return values
-
-    def _not_descending(self, batch, z, y, update):
-        worse = self.physics.not_descending(z, y, update, batch.y_target, batch.context)
-        return tf.cast(worse, z.dtype)
-
-    def _record(self, phase, values, sample_weight, due=None):
-        """Add `values` to the metrics, and return the results of these."""
-        self._measured.update(values, sample_weight, due)
-        self._reported[phase] = tuple(values)
-        return self._measured.results(self._reported[phase])

@@ -22,8 +22,9 @@ class ScaledPhysics:
     A network's output z = x / x_scale is near 1. Everything here takes and returns z, `[B, *x_shape]`; y is in the
     simulator's own units.
 
-    **What XLA compiles** is decided here, of two flags: `simulator.prefers_xla` (faster under XLA on a CPU too) and
-    `solver.compiles_as_one` (solver and simulation may be one program).
+    **What XLA compiles** is decided here, of two flags: `simulator.prefers_xla` (faster under XLA on a CPU too; None
+    where nobody knows, which `XlaTrial` finds out) and `solver.compiles_as_one` (solver and simulation may be one
+    program).
 
     | | GPU | CPU, `prefers_xla` | CPU, else |
     |---|---|---|---|
@@ -49,6 +50,16 @@ class ScaledPhysics:
         self._compiles_alone = False
 
     @property
+    def prefers_xla(self) -> bool | None:
+        """Whether the physics are faster under XLA on a CPU too, as far as it is known."""
+        return self.scaled.prefers_xla
+
+    @prefers_xla.setter
+    def prefers_xla(self, value: bool | None) -> None:
+        # Solvers that compile parts of themselves ask the simulator.
+        self.scaled.prefers_xla = value
+
+    @property
     def x_scale(self) -> np.ndarray:
         """Size of the components of x."""
         return self.scaled.scale
@@ -68,8 +79,17 @@ class ScaledPhysics:
         return self.compiled(self.scaled.forward)(z, context)
 
     def objective(self, y: tf.Tensor, y_target: tf.Tensor, context: dict | None) -> tf.Tensor:
-        """L `[B]`, in units of y squared."""
+        """L `[B]`, in the simulator's precision, to be differentiated."""
         return self.simulator.objective(y, y_target, context)
+
+    def loss(self, y: tf.Tensor, y_target: tf.Tensor, context: dict | None) -> tf.Tensor:
+        """L `[B]` in float64, to be shown and compared: right for y in units of 1e-30 to 1e30 in float32 too."""
+        if not self.simulator.is_least_squares:
+            return tf.cast(self.objective(y, y_target, context), tf.float64)
+        residual = self.simulator.residual(y, y_target, context)
+        unit = batched.safe_scale(residual)
+        relative = half_square(residual / batched.expand(unit, residual))
+        return tf.square(tf.cast(unit, tf.float64)) * tf.cast(relative, tf.float64)
 
     def adjoint(
         self, z: tf.Tensor, y_target: tf.Tensor, context: dict | None
@@ -105,29 +125,24 @@ class ScaledPhysics:
         return self.compiled(solve, solver)(z, y_target, context)
 
     def refine(self, z: tf.Tensor, y_target: tf.Tensor, context: dict | None, steps: int | tf.Tensor) -> SolverResult:
-        """The solver's answer from z after at most `steps` steps, with y and objective; no objective gets worse."""
+        """The solver's answer from z after at most `steps` steps, with y, optimality and, in float64, the objective.
+
+        No example's objective gets worse.
+        """
         if self.solver is None:
             raise ValueError(
                 three_part("a model with a solver", "solver=None", "Make the model with one, such as GaussNewton().")
             )
 
-        if tf.is_tensor(steps):
-            return self.solver.improve(self.scaled, z, y_target, context, steps=steps)
-        return self.solver.refining(steps).solve(self.scaled, z, y_target, context, evaluate_result=True)
+        result = self.solver.refine(self.scaled, z, y_target, context, steps=steps)
+        return result._replace(objective=self.loss(result.y, y_target, context))
 
     def not_descending(
         self, z: tf.Tensor, y: tf.Tensor, update: tf.Tensor, y_target: tf.Tensor, context: dict | None
     ) -> tf.Tensor:
         """Boolean `[B]`: whether L at z + update is not below that at z, where P is y."""
-        moved = self.simulate(z + update, context)
-        if self.simulator.is_least_squares:
-            # In units of the residual itself, or its square would be 0 or infinite for y in units of 1e-30 or 1e30.
-            residuals = [self.simulator.residual(value, y_target, context) for value in (y, moved)]
-            unit = batched.expand(batched.safe_scale(residuals[0]), residuals[0])
-            before, after = (half_square(residual / unit) for residual in residuals)
-        else:
-            before, after = (self.objective(value, y_target, context) for value in (y, moved))
-        return ~(after < before)
+        before = self.loss(y, y_target, context)
+        return ~(self.loss(self.simulate(z + update, context), y_target, context) < before)
 
     # What XLA compiles ------------------------------------------------------------------------------------------------
 
@@ -137,7 +152,7 @@ class ScaledPhysics:
         """Whether Keras is to compile the whole training step: True, False, or "auto", its own choice (on GPUs)."""
         solver = solver or self.solver
         is_dense = all(len(weight.shape) <= 2 for weight in network.trainable_variables)
-        if self.simulator.prefers_xla and is_dense and replicas == 1:
+        if self.prefers_xla and is_dense and replicas == 1:
             # On CPUs too (benchmarks/sine_step.py).
             return True
         return "auto" if solver is None or solver.compiles_as_one else False
@@ -147,7 +162,7 @@ class ScaledPhysics:
 
         They are in a step that is compiled as a whole anyway.
         """
-        self._compiles_alone = allowed and self.simulator.prefers_xla
+        self._compiles_alone = bool(allowed and self.prefers_xla)
 
     def compiled(self, function: Callable, solver: InverseSolver | None = None) -> Callable:
         """`function` as a program of its own, where physics are compiled alone and `solver`, if it runs one, allows."""

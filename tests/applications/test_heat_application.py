@@ -8,7 +8,7 @@ import pytest
 
 import heat
 from experiments.options import parse_options
-from experiments.records import Metrics
+from keras_sip.comparison.records import Metrics
 from studies import heat_hyperparameters
 
 

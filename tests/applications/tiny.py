@@ -4,17 +4,12 @@ import dataclasses
 import pathlib
 import types
 
-import keras
-
 import keras_sip
-from experiments.records import Metrics
-from experiments.runner import Experiment, Variant, main
+from experiments.baselines import adam_with
+from experiments.experiment import Experiment, adjoint, sip
+from experiments.runner import main
 from keras_sip.checkpoints import Checkpoints
-
-
-def _adam(options):
-    return keras.optimizers.Adam(1e-2)
-
+from keras_sip.comparison.records import Metrics
 
 TINY = Experiment(
     name="tiny",
@@ -23,14 +18,8 @@ TINY = Experiment(
     simulator=lambda options: keras_sip.Poisson(tuple(options.resolution)),
     network=lambda simulator, seed: keras_sip.UNet(simulator.y_shape, 1, levels=1, filters=2, seed=seed),
     variants={
-        "sip": Variant(
-            label="SIP",
-            about="with the known inverse",
-            method="sip",
-            solver=lambda options: keras_sip.AnalyticInverse(),
-            optimizer=_adam,
-        ),
-        "adam": Variant(label="Adam", about="end to end", method="adjoint", optimizer=_adam),
+        "sip": sip("SIP", "with the known inverse", keras_sip.AnalyticInverse(), adam_with(1e-2)),
+        "adam": adjoint("Adam", "end to end", adam_with(1e-2)),
     },
     steps=12,
     batch=3,

@@ -123,20 +123,18 @@ SOLVERS = {
     "lbfgs": (keras_sip.LBFGS(max_steps=200), ALL),
     "bfgs": (keras_sip.LBFGS(max_steps=200, full_matrix=True), ALL),
     "saddle_free_newton_searched": (
-        keras_sip.LineSearch(
-            keras_sip.SaddleFreeNewton(max_steps=100, max_relative_loss_change=2.0, on_failure="keep_best")
-        ),
+        keras_sip.LineSearch(keras_sip.SaddleFreeNewton(max_steps=100, max_relative_loss_change=2.0)),
         ALL,
     ),
     "gauss_newton_searched": (
-        keras_sip.LineSearch(keras_sip.GaussNewton(max_steps=100, on_failure="keep_best"), max_tries=30),
+        keras_sip.LineSearch(keras_sip.GaussNewton(max_steps=100), max_tries=30),
         tuple(name for name in ALL if name != "saddle"),
     ),
     "gauss_newton": (keras_sip.GaussNewton(max_steps=30), (*NEAR, "singular")),
     "newton": (keras_sip.Newton(max_steps=30), NEAR),
     "saddle_free_newton": (keras_sip.SaddleFreeNewton(max_steps=30), NEAR),
     "fallback": (
-        keras_sip.Fallback(keras_sip.Newton(max_steps=3, tolerance=1e-13), keras_sip.LevenbergMarquardt(max_steps=100)),
+        keras_sip.Fallback(keras_sip.Newton(max_steps=3), keras_sip.LevenbergMarquardt(max_steps=100)),
         ("quadratic",),
     ),
 }

@@ -53,7 +53,7 @@ def test_tolerance_stops_each_example_on_its_own():
     x_true = np.random.default_rng(1).normal(size=(4, 3))
     y_target = CURVED.simulator(x_true)
     x0 = x_true + np.reshape([0.0, 1e-6, 1e-2, 1.0], (4, 1))
-    solver = GAUSS_NEWTON.with_options(max_steps=20, tolerance=1e-6)
+    solver = GAUSS_NEWTON.with_options(max_steps=20, ftol=None, gtol=None, residual_tolerance=1e-6)
     result = solver.solve(CURVED.simulator, x0, y_target)
     assert np.all(result.status == Status.CONVERGED)
     assert np.all(np.diff(result.num_steps) > 0)
@@ -73,7 +73,7 @@ def test_tolerance_is_relative_to_the_residual_at_the_start():
             CURVED.simulator(x0) - y_target, axis=1
         )
 
-    solver = keras_sip.GradientDescent(step_size=0.05, max_steps=500, tolerance=0.1)
+    solver = keras_sip.GradientDescent(step_size=0.05, max_steps=500, residual_tolerance=0.1)
     result = problems.compiled_solve(solver, CURVED)(x0, y_target)
     before = problems.compiled_solve(solver.with_options(max_steps=int(min(result.num_steps)) - 1), CURVED)(
         x0, y_target
@@ -88,7 +88,7 @@ def test_tolerance_also_stops_at_a_minimum_that_leaves_a_residual(solver):
     """Four sensors, three unknowns: a residual of noise remains, which no step could lower."""
     x0, y_target, _ = CURVED.start_and_target()
     y_target += 0.1 * np.random.default_rng(4).normal(size=y_target.shape)
-    result = solver(max_steps=50, tolerance=1e-6).solve(CURVED.simulator, x0, y_target, evaluate_result=True)
+    result = solver(max_steps=50).solve(CURVED.simulator, x0, y_target, evaluate_result=True)
     assert np.all(result.status == Status.CONVERGED)
     assert np.all(result.num_steps < 20)
     with tf.GradientTape() as tape:
@@ -102,7 +102,7 @@ def test_tolerance_also_stops_at_a_minimum_that_leaves_a_residual(solver):
 def test_no_tolerance_takes_all_steps():
     x0, y_target, _ = CURVED.start_and_target()
     y_target += 0.1  # out of reach: a residual remains
-    result = GAUSS_NEWTON.with_options(max_steps=9).solve(CURVED.simulator, x0, y_target)
+    result = GAUSS_NEWTON.with_options(max_steps=9, ftol=None, xtol=None, gtol=None).solve(CURVED.simulator, x0, y_target)
     assert np.all(result.num_steps == 9)
     assert np.all(result.status == Status.MAX_STEPS)
 
@@ -156,7 +156,7 @@ class Unaware(keras_sip.InverseSolver):
         return self.finish(InverseProblem(simulator, y_target, context), x0, update, status, tf.ones_like(status))
 
 
-@pytest.mark.parametrize("on_failure", ["zero", "gradient", "keep_best"])
+@pytest.mark.parametrize("on_failure", ["zero", "gradient"])
 def test_non_finite_update_of_a_direct_solver_is_a_failure(on_failure):
     x0, y_target, _ = CURVED.start_and_target()
     result = Unaware(on_failure=on_failure).solve(CURVED.simulator, x0, y_target)

@@ -161,7 +161,8 @@ def test_small_eigenvalue_survives_float32(xi):
     for dtype in ("float32", "float64"):
         simulator = keras_sip.from_function(rotated_sine(xi), 2, dtype=dtype)
         problem = InverseProblem(simulator, tf.constant(y_target.astype(dtype)))
-        eigenvalues.append(curvature(problem, tf.constant(x0.astype(dtype))).eigenvalues.numpy())
+        model = problem.quadratic_model(tf.constant(x0.astype(dtype)))
+        eigenvalues.append(curvature(model, dtype, scaled=False).eigenvalues.numpy())
     error = np.abs(eigenvalues[0] - eigenvalues[1]) / np.max(np.abs(eigenvalues[1]), axis=0)
     # Relative to the largest of its kind over the batch, for it passes through 0. v is good to a rounding of its terms,
     # which its large residual passes on; it does not touch the small eigenvalue.
@@ -182,10 +183,6 @@ def test_curvature_power_one_is_gradient_descent():
     assert relative_error(half, expected) < 1e-6
 
 
-def test_refine_leaves_the_curvature_power_out():
-    assert keras_sip.SaddleFreeNewton(curvature_power=0.5).refining(3).curvature_power == 0.0
-
-
 @pytest.mark.parametrize("solver", [keras_sip.Newton, keras_sip.SaddleFreeNewton])
 def test_damping_is_added_in_units_of_the_loss(solver):
     problem = problems.problem("curved")
@@ -201,7 +198,7 @@ def test_tolerance_stops_at_a_minimum_that_leaves_a_residual():
     problem = problems.problem("curved")
     x0, y_target, _ = problem.start_and_target()
     y_target += 0.1 * np.random.default_rng(4).normal(size=y_target.shape)
-    result = keras_sip.Newton(max_steps=50, tolerance=1e-6).solve(problem.simulator, x0, y_target)
+    result = keras_sip.Newton(max_steps=50).solve(problem.simulator, x0, y_target)
     assert np.all(result.status == Status.CONVERGED)
     assert np.all(result.num_steps < 20)
 

@@ -88,7 +88,7 @@ def test_nan_example_leaves_the_others_bit_identical(solver, problem, spoiled):
     received = solve(*inputs.values(), *problem.known())
     for field, value in received._asdict().items():
         others = [0, 2, 3]
-        assert np.array_equal(value.numpy()[others], getattr(expected, field).numpy()[others]), field
+        assert np.array_equal(value.numpy()[others], getattr(expected, field).numpy()[others], equal_nan=True), field
     assert received.status[1] == keras_sip.Status.NON_FINITE
     assert received.failed.numpy().tolist() == [False, True, False, False]
     assert np.all(np.isfinite(received.update))
@@ -106,10 +106,13 @@ def test_every_field_is_per_example(solver, problem):
         "status": (batch,),
         "num_steps": (batch,),
         "objective": (batch,),
+        "optimality": (batch,),
     }
     assert result.x.dtype == result.update.dtype == result.y.dtype == result.objective.dtype == simulator.dtype
     assert result.status.dtype == result.num_steps.dtype == "int32"
-    assert np.array_equal(result.x, x0 + result.update)
+    # Summed side by side: each step rounds both.
+    steps = 1 + np.max(result.num_steps)
+    assert relative_error(result.x, x0 + result.update) <= steps * np.finfo(simulator.dtype).eps
     assert relative_error(result.y, simulator.forward(result.x, problem.context)) < ROUNDING[simulator.dtype]
 
 
@@ -153,8 +156,11 @@ def test_configuration_survives_json(solver):
 def test_every_option_survives_json():
     solver = keras_sip.LevenbergMarquardt(
         max_steps=7,
-        tolerance=1e-5,
-        on_failure="keep_best",
+        ftol=None,
+        xtol=1e-5,
+        gtol=1e-4,
+        residual_tolerance=1e-3,
+        on_failure="raise",
         damping=0.5,
         max_tries=3,
         linear_solver="dense",
@@ -169,7 +175,7 @@ def test_every_option_survives_json():
 
 
 def test_numpy_numbers_survive_json():
-    solver = keras_sip.GaussNewton(max_steps=np.int64(3), tolerance=np.float32(0.5))
+    solver = keras_sip.GaussNewton(max_steps=np.int64(3), xtol=np.float32(0.5))
     text = json.dumps(keras.saving.serialize_keras_object(solver))
     assert keras.saving.deserialize_keras_object(json.loads(text)) == solver
 
@@ -178,16 +184,9 @@ def test_numpy_numbers_survive_json():
 def test_solver_is_frozen(solver):
     with pytest.raises(dataclasses.FrozenInstanceError):
         solver.max_steps = 5
-    longer = solver.with_options(on_failure="keep_best")
-    assert longer.on_failure == "keep_best"
-    assert solver.on_failure != "keep_best"
-
-
-@over_solvers
-def test_refining_never_makes_worse(solver):
-    refining = solver.refining(max_steps=5)
-    assert refining.on_failure == "keep_best"
-    assert refining.max_steps == (1 if isinstance(solver, (keras_sip.DirectInverse, *DIRECT)) else 5)
+    other = solver.with_options(on_failure="raise")
+    assert other.on_failure == "raise"
+    assert solver.on_failure != "raise"
 
 
 WITHOUT_OPTIONS = (keras_sip.DirectInverse, keras_sip.LimitedStep, keras_sip.LineSearch, keras_sip.Fallback, *DIRECT)
@@ -200,9 +199,9 @@ ITERATIVE = [type(solver) for solver in SOLVERS if not isinstance(solver, WITHOU
     [
         ({"max_steps": 0}, "`max_steps` to be an integer of at least 1"),
         ({"max_steps": 2.0}, "Received max_steps=2.0 .float."),
-        ({"tolerance": -1e-3}, "`tolerance` to be a finite number at least 0"),
-        ({"tolerance": float("nan")}, "Received tolerance=nan"),
-        ({"on_failure": "ignore"}, "one of 'zero', 'gradient', 'keep_best', 'raise'"),
+        ({"xtol": -1e-3}, "`xtol` to be a finite number at least 0"),
+        ({"residual_tolerance": float("nan")}, "Received residual_tolerance=nan"),
+        ({"on_failure": "keep_best"}, "one of 'zero', 'gradient', 'raise'"),
     ],
 )
 def test_wrong_options_are_refused(solver, options, message):

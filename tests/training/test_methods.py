@@ -59,7 +59,7 @@ def test_a_solver_of_the_method_s_own_takes_the_place_of_the_model_s():
 
 def test_solver_run_to_convergence_is_supervised_learning_where_the_cause_is_unique():
     """Eq. 5 equals Eq. 4: x_tilde is x*, whatever the prediction."""
-    solver = keras_sip.GaussNewton(cg_steps=20, cg_tolerance=1e-7, max_steps=30, tolerance=1e-6)
+    solver = keras_sip.GaussNewton(cg_steps=20, cg_tolerance=1e-7, max_steps=30, residual_tolerance=1e-6)
     converged = weight_change(keras_sip.SIP(solver), None, CURVED)
     network = keras_sip.MLP(4, 3, (8,), activation="tanh", seed=0)
     model = keras_sip.SIPModel(network, CURVED, None, "supervised", x_scale=1.0, input_scale=1.0)
@@ -180,7 +180,7 @@ def test_labels_are_causes_and_failures_have_no_weight():
     simulator = keras_sip.Exponential(dtype="float64")
     # log y runs from -3 to 0.5; nothing simulates to -1.
     y = np.array([[np.exp(-3.0)], [1.0], [np.exp(0.5)], [-1.0]])
-    solver = keras_sip.LevenbergMarquardt(max_steps=40, tolerance=1e-6)
+    solver = keras_sip.LevenbergMarquardt(max_steps=40, residual_tolerance=1e-6)
     x, weight = keras_sip.label_with_solver(simulator, solver, y, batch_size=3)
     np.testing.assert_allclose(x[:3, 0], [-3.0, 0.0, 0.5], atol=1e-5)
     np.testing.assert_array_equal(weight[:3], np.ones(3))

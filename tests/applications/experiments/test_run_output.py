@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import TINY, trained_model
 
 import keras_sip
-from experiments.records import MEASURED, RUN
+from keras_sip.comparison.records import MEASURED, RUN
 
 RUNS = [(method, seed) for seed in (0, 1) for method in ("sip", "adam")]
 # Powers of ten times 1, 1.5, 2, 3, 4, 5, 6, 8, with the table's and the last.

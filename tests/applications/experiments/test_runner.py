@@ -3,7 +3,11 @@
 import dataclasses
 import json
 import os
+import resource
+import shutil
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,17 +17,30 @@ from tiny import TINY, files, run, trained_model
 import keras_sip
 import poisson
 from experiments import figures, runner
-from experiments.records import Metrics
 from keras_sip import plotting
 from keras_sip.checkpoints import Checkpoints
+from keras_sip.comparison import training
+from keras_sip.comparison.recorder import Recorder
+from keras_sip.comparison.records import Metrics
+
+# Holds the lock that its argument names, as `keras_sip.locks` describes it, until it is killed.
+HOLDER = """
+import fcntl, json, os, sys, time
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+json.dump({"process": os.getpid(), "host": "here", "since": "noon", "command": "other"}, file)
+file.flush()
+print("held", flush=True)
+time.sleep(60)
+"""
 
 
-class InterruptedAtStepThree(runner.Recorder):
-    """A user who presses Ctrl-C while the third step runs."""
+class Interrupted(Recorder):
+    """A user who presses Ctrl-C while the third step runs, and a scheduler that ends the job in the seventh."""
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
+        if self.step in (2, 6):
+            os.kill(os.getpid(), signal.SIGINT if self.step == 2 else signal.SIGTERM)
         super().on_train_batch_end(batch, logs)
 
 
@@ -52,19 +69,20 @@ def test_interrupted_and_resumed_run_is_bit_identical(finished, no_matplotlib, t
     output = tmp_path / "run"
     command = ("--methods", "sip", "--seeds", 1, "--output", output)
     with monkeypatch.context() as patch:
-        patch.setattr(runner, "Recorder", InterruptedAtStepThree)
+        patch.setattr(training, "Recorder", Interrupted)
         assert run(*command) == 130
+        assert run(*command, "--resume") == 143
     assert f"To go on: python applications/tiny.py --methods sip --seeds 1 --output {output} --resume" in (
         capsys.readouterr().out
     )
     assert [path.name for path in (output / "checkpoints").iterdir()] == ["sip_seed1"]
-    assert Checkpoints(output / "checkpoints" / "sip_seed1").steps() == [3]
+    assert Checkpoints(output / "checkpoints" / "sip_seed1").steps() == [3, 7]
 
     # A program that is killed leaves rows after its last checkpoint, and half a row.
     with (output / "metrics.csv").open("a") as file:
-        file.write("sip,1,4,99.0,99.0,,,99.0,99.0,0.0,9.0,9.0\nsip,1,5,99")
+        file.write("sip,1,8,99.0,99.0,,,99.0,99.0,0.0,9.0,9.0\nsip,1,9,99")
     assert run(*command, "--resume") == 0
-    assert "goes on after step 3" in capsys.readouterr().out
+    assert "goes on after step 7" in capsys.readouterr().out
     assert without_times(output) == without_times(finished.path)
     for resumed, uninterrupted in zip(state(output), state(finished.path), strict=True):
         np.testing.assert_array_equal(resumed, uninterrupted)
@@ -74,7 +92,11 @@ def test_resume_keeps_finished_runs_and_adds_methods(no_matplotlib, tmp_path, ca
     output = tmp_path / "run"
     assert run("--methods", "sip", "--steps", 1, "--output", output) == 0
     before = Metrics(output / "metrics.csv").rows
-    assert run("--methods", "adam", "sip", "--steps", 1, "--output", output, "--resume") == 0
+    # No event file can be written any more: this is said, and training goes on.
+    shutil.rmtree(output / "tensorboard")
+    (output / "tensorboard").write_text("")
+    with pytest.warns(UserWarning, match="to be able to write TensorBoard's files"):
+        assert run("--methods", "adam", "sip", "--steps", 1, "--output", output, "--resume") == 0
     printed = capsys.readouterr().out
     assert "sip s0 finished before" in printed
     assert "No figures: install matplotlib" in printed and not list(output.glob("*.png"))
@@ -82,6 +104,61 @@ def test_resume_keeps_finished_runs_and_adds_methods(no_matplotlib, tmp_path, ca
     assert metrics.methods() == ["sip", "adam"]
     assert metrics.run("sip", 0) == before
     assert json.loads((output / "run.json").read_text())["arguments"]["methods"] == ["sip", "adam"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_outside_of_training_ends_with_the_command_that_goes_on(tmp_path, monkeypatch, capsys, number, code):
+    monkeypatch.setattr(runner, "train_all", lambda run: os.kill(os.getpid(), number))
+    assert run("--output", tmp_path / "run") == code
+    assert f"To go on: python applications/tiny.py --output {tmp_path / 'run'} --resume" in capsys.readouterr().out
+    # The folder is free again.
+    assert not list(tmp_path.glob("**/.lock"))
+
+
+def test_a_folder_that_cannot_be_written_is_refused_in_three_parts(capsys):
+    assert run("--output", "/proc/run") == 2
+    error = capsys.readouterr().err
+    assert "Expected to be able to write /proc/run" in error and "\nReceived " in error and "Make the folder" in error
+
+
+def test_a_full_disk_ends_the_run_with_a_message_and_loses_nothing(finished, no_matplotlib, tmp_path, capsys):
+    output = tmp_path / "run"
+    command = ("--methods", "sip", "--seeds", 1, "--output", output, "--quiet")
+    assert run(*command, "--steps", 5) == 0
+    checkpoint = output / "checkpoints" / "sip_seed1" / "step_000000005.checkpoint"
+    before = checkpoint.read_bytes()
+    # Files can grow by a few rows only, as where the disk is full: a checkpoint is larger than that.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((output / "metrics.csv").stat().st_size + 200, limits[1]))
+    try:
+        with pytest.warns(UserWarning, match="rows wait in memory"):
+            assert run(*command, "--steps", 12, "--resume") == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = capsys.readouterr().err
+    assert "Expected to be able to write" in error and "free space on its disk" in error
+    assert checkpoint.read_bytes() == before
+    assert run(*command, "--steps", 12, "--resume") == 0
+    for resumed, uninterrupted in zip(state(output), state(finished.path), strict=True):
+        np.testing.assert_array_equal(resumed, uninterrupted)
+    assert [row["step"] for row in Metrics(output / "metrics.csv").rows] == list(range(13))
+
+
+def test_a_second_process_is_refused_by_the_name_of_the_first(finished, capsys):
+    before = files(finished.path)
+    # Another process, and none of our code.
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(finished.path / ".lock")], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        holder.stdout.readline()
+        assert run("--seeds", 0, 1, "--output", finished.path, "--resume") == 2
+        assert f"beside process {holder.pid} on here, since noon: other" in capsys.readouterr().err
+    finally:
+        holder.kill()
+        holder.wait()
+    (finished.path / ".lock").unlink()
+    assert files(finished.path) == before
 
 
 @pytest.mark.parametrize(
