@@ -228,8 +228,8 @@ def _one_answer(case):
 def distinct_minima(solver, simulator, observation, seed=0):
     """Number of distinct minima of each example `[B]`, NumPy: searches from samples of the prior.
 
-    Two are distinct where a component differs by more than three standard deviations of the best; a minimum counts where it is less
-    probable than the best by a factor of at most e^4.5.
+    Two are distinct where a component differs by more than three standard deviations of the best; a minimum counts
+    where it is less probable than the best by a factor of at most e^4.5.
 
     Args:
         solver: A `MaximumAPosteriori`.

@@ -93,7 +93,7 @@ class SIPModel(keras.Model):
         # As a graph: thousands of small operations, slow one by one.
         self._refine = tf.function(self._refined, reduce_retracing=True)
         self._posterior = tf.function(self._posterior_tensors, reduce_retracing=True)
-        self._statistics = None
+        self._statistics: MeasuredStatistics | None = None
         # Built here: a model trained by train_step alone would be saved without its optimizer.
         self.built = True
 
