@@ -15,6 +15,7 @@ import time
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import keras_sip
 from _command_line import Parser
@@ -149,7 +150,7 @@ class Noisy(keras_sip.SimulatorWrapper):
         self.level = float(noise * np.std(y))
 
     def sample(self, batch_size, seed):
-        first, second = random_fields.split_seed(seed, 2)
+        first, second = tf.unstack(random_fields.split_seed(seed, 2))
         sample = self.physical.sample(batch_size, first)
         noise = random_fields.normal([batch_size, *self.y_shape], second, dtype=self.dtype)
         level = np.full(batch_size, self.level, self.dtype)
