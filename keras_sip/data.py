@@ -176,17 +176,17 @@ def as_batches(
     Raises:
         ValueError: x, weights or a batch size beside a dataset, which has its own.
     """
-    if is_array(observation) or isinstance(observation, dict):
+    if _holds_arrays(observation):
         y, context = split_observation(observation)
         return from_arrays(simulator, y, x, context, sample_weight, batch_size=batch_size or 32, shuffle=shuffle)
     given = {"x": x, "sample_weight": sample_weight, "batch_size": batch_size}
-    given = [name for name, value in given.items() if value is not None]
-    if given or observation is None or isinstance(observation, tuple):
+    names = [name for name, value in given.items() if value is not None]
+    if names or observation is None or isinstance(observation, tuple):
         kind = type(observation).__name__
         raise ValueError(
             three_part(
                 "observations as arrays, with x and sample weights as arrays beside them, or one dataset of all three",
-                f"a {kind}" + (f" and {', '.join(given)} beside it" if given else ""),
+                f"a {kind}" + (f" and {', '.join(names)} beside it" if names else ""),
                 "Pass arrays, as fit(observation, x, sample_weight=...), or a dataset of batches (observation, x, "
                 "sample_weight), such as keras_sip.from_arrays(simulator, y, x, sample_weight=...).",
             )
@@ -194,17 +194,40 @@ def as_batches(
     return observation
 
 
+def fit_data(
+    simulator: Simulator, observation: Any, x: Any, sample_weight: Any, options: dict, *, steps_per_execution: int
+) -> tuple[Any, dict]:
+    """(training data, options) of Keras' fit, validation data among the options, both as Keras is to iterate over them.
+
+    Args:
+        options: Arguments of Keras' fit.
+    """
+    options = dict(options)
+    batch_size = options.pop("batch_size", None)
+    shuffle = options.pop("shuffle", True)
+    data = as_batches(simulator, observation, x, sample_weight, batch_size=batch_size, shuffle=shuffle)
+    passes = options.get("epochs", 1) - options.get("initial_epoch", 0)
+    together = {"steps_per_execution": steps_per_execution}
+    steps = options.get("steps_per_epoch")
+    data = with_steps(data, steps, name="steps_per_epoch", passes=passes, **together)
+    if options.get("validation_data") is not None:
+        parts = keras.utils.unpack_x_y_sample_weight(options["validation_data"])
+        validation_batch_size = options.pop("validation_batch_size", None)
+        if _holds_arrays(parts[0]):
+            validation_batch_size = validation_batch_size or batch_size
+        validation = as_batches(simulator, *parts, batch_size=validation_batch_size)
+        steps = options.get("validation_steps")
+        options["validation_data"] = with_steps(validation, steps, name="validation_steps", **together)
+    # Shuffled already where it should be; Keras would warn that it cannot shuffle a dataset.
+    return data, {**options, "shuffle": False}
+
+
 def as_observations(simulator: Simulator, observation: Any, *, batch_size: int | None = None) -> Any:
     """`as_batches` to predict on: arrays may hold non-finite examples, which are answered with NaN."""
-    if not (is_array(observation) or isinstance(observation, dict)):
+    if not _holds_arrays(observation):
         return as_batches(simulator, observation, batch_size=batch_size)
     observation = as_observation(simulator, tf.nest.map_structure(_array, observation))
     return _epoch(observation, check_positive_int("batch_size", batch_size or 32))
-
-
-def is_array(data: Any) -> bool:
-    """Whether data are one array or what NumPy reads as one (tensors, variables, pandas, h5py, lists)."""
-    return tf.is_tensor(data) or isinstance(data, (list, int, float)) or hasattr(data, "__array__")
 
 
 def with_steps(data: Any, steps: int | None, *, name: str, steps_per_execution: int = 1, passes: int = 1) -> Any:
@@ -285,6 +308,11 @@ def without_bad_examples(observation: Any) -> tuple[Any, tf.Tensor]:
     return tf.nest.pack_sequence_as(observation, clean), good
 
 
+def unless_bad(good: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """`value` `[B, ...]` of the examples that are `good` `[B]`, NaN of the others."""
+    return batched.where_example(good, value, tf.fill(tf.shape(value), tf.constant(np.nan, value.dtype)))
+
+
 def _epoch(arrays, batch_size, *, shuffle=False):
     """One pass over arrays in batches, of known length."""
     examples = len(tf.nest.flatten(arrays)[0])
@@ -302,6 +330,11 @@ def _from_step_0(batches, function, *arguments, **options):
     """`batches` with a note of how to have those of step 0: a run that goes on must find what the whole run found."""
     batches.from_step_0 = functools.partial(function, *arguments, **options)
     return batches
+
+
+def _holds_arrays(data):
+    """Whether an observation is of arrays, or what NumPy reads as one: tensors, variables, pandas, h5py, lists."""
+    return tf.is_tensor(data) or isinstance(data, (dict, list, int, float)) or hasattr(data, "__array__")
 
 
 def _is_endless(data):

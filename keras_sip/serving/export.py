@@ -1,5 +1,6 @@
 """A SIPModel as a SavedModel that serves with TensorFlow alone, or as an ONNX file."""
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -53,8 +54,7 @@ def export_saved_model(model, path, *, jit_compile=False, title=None, facts=None
     The folder appears whole or not at all. The custom gradient of SIP training is not part of it.
 
     Args:
-        model: A `SIPModel` whose simulator needs no context, or one with `sample`, from which the context's shapes
-            are read.
+        model: A `SIPModel`; a simulator that needs a context says its entries by `sample` or `context_shape`.
         path: A folder that does not exist yet.
         jit_compile: Compile the signatures with XLA when they are called, once for each batch size.
         title, facts, measured: For the card, as in `keras_sip.serving.card.model_card`.
@@ -203,7 +203,8 @@ def _write_saved_model(model, folder, jit_compile):
         endpoints["refine"] = (lambda y, context, steps: _refine(model, y, context, steps), (y, steps))
     served, signatures = {}, {}
     for name, (function, specs) in endpoints.items():
-        served[name] = _traced(function, specs, context, jit_compile)
+        with _context_said(simulator):
+            served[name] = _traced(function, specs, context, jit_compile)
         outputs = served[name].structured_outputs
         inputs = {spec.name: _description(spec) for spec in (*specs, *context.values())}
         signatures[name] = {"inputs": inputs, "outputs": {key: _description(outputs[key]) for key in outputs}}
@@ -229,6 +230,23 @@ def _traced(function, specs, context_spec, jit_compile):
     return endpoint.get_concrete_function()
 
 
+@contextlib.contextmanager
+def _context_said(simulator):
+    """What a user's `forward` raises without the context that it looks for, told in three parts."""
+    try:
+        yield
+    except Exception as error:
+        if simulator.context_spec() is not None:
+            raise
+        raise ValueError(
+            three_part(
+                "a simulator that runs without a context, or says the entries of its context",
+                f"neither `sample` nor `context_shape`, and without a context {type(error).__name__}: {error}",
+                'Define `context_shape`, such as {"mask": (16,)}: the shape of each entry without the batch axis.',
+            )
+        ) from error
+
+
 def _checked(value, spec):
     """`value`, with an error that names both shapes where a caller of the SavedModel passes another one.
 
@@ -239,12 +257,9 @@ def _checked(value, spec):
 
 
 def _context_spec(simulator):
-    """Specs of the context's entries with a free batch size, read off one sample; {} without context."""
-    context = simulator.sample(1, (0, 0)).get("context") if simulator.has("sample") else None
-    return {
-        name: tf.TensorSpec((None, *value.shape[1:]), value.dtype, name=f"context_{name}")
-        for name, value in (context or {}).items()
-    }
+    """Specs of the context's entries with a free batch size; {} without context, or where nobody knows."""
+    entries = simulator.context_spec() or {}
+    return {name: tf.TensorSpec(spec.shape, spec.dtype, name=f"context_{name}") for name, spec in entries.items()}
 
 
 def _description(spec):

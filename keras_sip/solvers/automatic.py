@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from keras_sip.errors import three_part
 from keras_sip.simulators.base import check_simulator_interface
+from keras_sip.simulators.nondimensional import Nondimensional
 from keras_sip.solvers.analytic_inverse import AnalyticInverse
 from keras_sip.solvers.base import InverseSolver
 from keras_sip.solvers.damped_spectral_inverse import DampedSpectralInverse
@@ -51,7 +52,8 @@ def auto_solver(simulator, **options):
         **options: Options of any solver, such as `max_steps` or `on_failure`, replaced in the chosen one.
     """
     candidate = best_candidate(simulator)
-    print(f"keras_sip: {type(candidate.solver).__name__} for {simulator!r}: {candidate.reason}.")
+    shown = simulator.physical if isinstance(simulator, Nondimensional) else simulator
+    print(f"keras_sip: {type(candidate.solver).__name__} for {shown!r}: {candidate.reason}.")
     return candidate.solver.with_options(**options)
 
 

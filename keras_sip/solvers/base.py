@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.errors import check_choice, check_number, check_positive_int, must_define, three_part
+from keras_sip.errors import check_arguments, check_choice, check_number, check_positive_int, must_define
 from keras_sip.ops import batched
 from keras_sip.simulators.base import check_simulator_interface
 from keras_sip.solvers.problem import ROUNDINGS, InverseProblem
@@ -142,6 +142,10 @@ class InverseSolver:
     # Whether simulation and solver become one program, where a simulator gains by XLA. XLA compiles a function anew for
     # each place that calls it: a solver with many such places compiles the objective alone.
     compiles_as_one = True
+
+    def __new__(cls, *args: Any, **kwargs: Any):
+        check_arguments(cls, args, kwargs)
+        return super().__new__(cls)
 
     def __post_init__(self):
         check_positive_int("max_steps", self.max_steps)
@@ -390,14 +394,17 @@ class InverseSolver:
 
     def _meets_tolerances(self, step):
         """Where the first-order test holds at the point that the step started from, boolean `[B]`."""
+        return self._within(step.optimality, self.gtol) | self._is_small(step)
 
-        def within(measure, tolerance):
-            if measure is None or tolerance is None:
-                return tf.zeros_like(step.converged)
-            return measure <= max(tolerance, ROUNDINGS * np.finfo(measure.dtype.as_numpy_dtype).eps)
+    def _is_small(self, step):
+        return self._within(step.decrease, self.ftol) & self._within(step.length, self.xtol)
 
-        small = within(step.decrease, self.ftol) & within(step.length, self.xtol)
-        return within(step.optimality, self.gtol) | small
+    @staticmethod
+    def _within(measure, tolerance):
+        """Whether a measure is at most its tolerance, or a few roundings; False where one of them is None."""
+        if measure is None or tolerance is None:
+            return False
+        return measure <= max(tolerance, ROUNDINGS * np.finfo(measure.dtype.as_numpy_dtype).eps)
 
 
 def renewed(config):

@@ -7,6 +7,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_sip.data import first_observations
+
+# Enough for means and variances, quick beside training.
+EXAMPLES = 512
+
 
 class BatchNormStatistics:
     """Means and variances of batch norm over given batches, in place of moving averages.
@@ -53,6 +58,31 @@ class BatchNormStatistics:
                 layer.momentum = 0.0
             self.model(batch, training=True)
             return [(tf.identity(layer.moving_mean), tf.identity(layer.moving_variance)) for layer in self._layers]
+
+
+class MeasuredStatistics(keras.callbacks.Callback):
+    """Keeps the statistics of batch norm those of a model's last weights: what `SIPModel` does by default.
+
+    As a callback it measures them when fit ends; `refresh` does wherever the model answers.
+
+    Args:
+        model: A `SIPModel`.
+        data: What it is trained on; its first batches are kept.
+    """
+
+    def __init__(self, model: keras.Model, data: Any):
+        super().__init__()
+        self._statistics = BatchNormStatistics(model, first_observations(data, EXAMPLES))
+        self._steps = model.training_steps
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self.refresh(self.model)
+
+    def refresh(self, model: keras.Model) -> None:
+        """Measure, if the model has been trained since."""
+        if self._steps != model.training_steps:
+            self._statistics.measure()
+            self._steps = model.training_steps
 
 
 def batch_norms(model: keras.Model) -> Iterator[Any]:

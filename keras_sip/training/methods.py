@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_sip.errors import check_choice, check_number, check_positive_int, must_define, three_part
+from keras_sip.errors import check_arguments, check_choice, check_number, check_positive_int, must_define, three_part
 from keras_sip.ops import batched
 from keras_sip.solvers.base import InverseSolver
 from keras_sip.solvers.problem import half_square
@@ -65,8 +65,12 @@ class TrainingMethod:
     `physics` is a `ScaledPhysics`, simulator and solver in units of x_scale; `network` a `ScaledNetwork`.
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any):
+        check_arguments(cls, args, kwargs)
+        return super().__new__(cls)
+
     # The solver to train with, where it is not the model's.
-    solver = None
+    solver: InverseSolver | None = None
     needs_labels = False
     optimizer_steps = 1
     # Norm of z - (z0 + U) that the network descends; second-order optimizers need the half square.

@@ -1,7 +1,13 @@
-"""The metrics of SIPModel: what each is named, and when it counts."""
+"""The metrics of SIPModel: what each is named, when it counts, and how its values come about."""
+
+from typing import Any
 
 import keras
 import tensorflow as tf
+
+from keras_sip.ops import batched
+from keras_sip.training.methods import Batch
+from keras_sip.training.physics import ScaledPhysics
 
 # name: what it measures, for every example unless said otherwise.
 MEASURED = {
@@ -15,6 +21,8 @@ MEASURED = {
     "update_norm": "root mean square of the update, in units of x_scale",
 }
 
+OF_SOLVER = ("solver_steps", "failed", "not_descending", "update_norm")
+
 
 class SIPMetrics:
     """One Keras metric object for each name in `MEASURED`; Keras reads these, not what `train_step` returns.
@@ -27,6 +35,17 @@ class SIPMetrics:
             name: (keras.metrics.Sum if name == "bad_input" else keras.metrics.Mean)(name=name, dtype="float64")
             for name in MEASURED
         }
+        self._reported = {}
+
+    def record(self, phase: str, values: dict, weights: tf.Tensor, due: dict | None = None) -> dict:
+        """`update`, and the results so far; `reported` of that phase are these."""
+        self.update(values, weights, due)
+        self._reported[phase] = tuple(values)
+        return self.reported(phase)
+
+    def reported(self, phase: str) -> dict:
+        """{name: value so far} of what the last step of a phase measured."""
+        return {name: self.trackers[name].result() for name in self._reported.get(phase, ("loss",))}
 
     def update(self, values: dict, weights: tf.Tensor, due: dict | None = None) -> None:
         """Add per-example values `{name: [B]}` of the examples whose weight is above 0.
@@ -57,6 +76,21 @@ class SIPMetrics:
         if "bad_input" in values:
             self.trackers["bad_input"].update_state(tf.cast(values["bad_input"], tf.float64))
 
-    def results(self, names) -> dict:
-        """{name: value so far}."""
-        return {name: self.trackers[name].result() for name in names}
+
+def of_prediction(physics: ScaledPhysics, batch: Batch, z: tf.Tensor, y: tf.Tensor) -> dict:
+    """loss and, with labels, errors in x, of predictions z and P(z) = y: `{name: [B]}`."""
+    values = {"loss": physics.loss(y, batch.y_target, batch.context)}
+    if batch.z_true is not None:
+        values["x_error"] = physics.scaled.distance(z, batch.z_true)
+        if not physics.simulator.has("distance"):
+            values["x_error_scaled"] = physics.simulator.distance(z, batch.z_true)
+    return values
+
+
+def of_update(
+    physics: ScaledPhysics, batch: Batch, z: tf.Tensor, y: tf.Tensor, update: tf.Tensor, failed: tf.Tensor, steps: Any
+) -> dict:
+    """What is known of an update of z without simulating again: `{name: [B]}`."""
+    size = update.shape[1:].num_elements() ** 0.5
+    values = of_prediction(physics, batch, z, y) | {"failed": failed, "update_norm": batched.norm(update) / size}
+    return values if steps is None else values | {"solver_steps": steps}

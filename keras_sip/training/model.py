@@ -1,6 +1,5 @@
 """SIPModel: a network that answers inverse problems, trained by SIP updates with Keras' fit."""
 
-import functools
 import os
 from typing import Any, Literal
 
@@ -12,28 +11,25 @@ from keras_sip.data import (
     as_batches,
     as_observation,
     as_observations,
-    first_observations,
-    is_array,
+    fit_data,
+    unless_bad,
     unpack,
     with_steps,
     without_bad_examples,
 )
 from keras_sip.errors import check_choice, check_positive_int, three_part
-from keras_sip.ops import batched
 from keras_sip.simulators.base import Simulator, check_simulator_interface, split_observation
 from keras_sip.solvers.base import InverseSolver, SolverResult, Status
-from keras_sip.training import methods, weight_problem
-from keras_sip.training.batch_statistics import BatchNormStatistics, batch_norms
+from keras_sip.training import methods, metrics, weight_problem
+from keras_sip.training.batch_statistics import MeasuredStatistics, batch_norms
 from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_fit, check_network
-from keras_sip.training.metrics import MEASURED, SIPMetrics
 from keras_sip.training.network import ScaledNetwork, updates_of
 from keras_sip.training.physics import ScaledPhysics
+from keras_sip.training.xla_trial import XlaTrial
 
 REDUCTIONS = ("sum", "mean")
 # An extra simulation every so many steps is below 1 % of a step's cost.
 DESCENT_EVERY = 50
-# Enough for the statistics of batch norm, quick beside training.
-STATISTICS_EXAMPLES = 512
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -90,11 +86,11 @@ class SIPModel(keras.Model):
         self.physics = ScaledPhysics(simulator, x_scale, self.method.solver if solver is None else solver)
         self.scaled_network = ScaledNetwork(network, self.physics, input_scale)
         self.method.check(self.physics)
-        self._measured = SIPMetrics()
-        self._reported = {}
+        self._measured = metrics.SIPMetrics()
         self._phase = "train"
-        self._refining = functools.cache(self._refining_function)
-        self._statistics = self._statistics_of = None
+        # As a graph: thousands of small operations, slow one by one.
+        self._refine = tf.function(self._refined, reduce_retracing=True)
+        self._statistics: MeasuredStatistics | None = None
         # Built here: a model trained by train_step alone would be saved without its optimizer.
         self.built = True
 
@@ -103,7 +99,7 @@ class SIPModel(keras.Model):
     def call(self, observation, training=False):
         observation, good = without_bad_examples(as_observation(self.simulator, observation))
         z, _ = self.scaled_network(observation, training=training)
-        return _unless_bad(good, self.physics.to_physical(z))
+        return unless_bad(good, self.physics.to_physical(z))
 
     def compile(
         self,
@@ -133,7 +129,7 @@ class SIPModel(keras.Model):
         # Kept as it was asked for: a model saved on a CPU may be loaded on a GPU.
         self._jit_compile_asked = jit_compile
         if jit_compile == "auto" and not run_eagerly:
-            jit_compile = self.physics.compiles_whole_step(self.network, replicas, self.method.solver)
+            jit_compile = self._whole_step
         self._take_step = weight_problem.training_step(
             self.physics, self.scaled_network, self.method, optimizer, replicas
         )
@@ -170,27 +166,22 @@ class SIPModel(keras.Model):
             batch_size, sample_weight, callbacks, **kwargs: As in Keras. Endless data need `steps_per_epoch`.
         """
         check_fit(kwargs)
-        passes = kwargs.get("epochs", 1) - kwargs.get("initial_epoch", 0)
-        data = as_batches(
-            self.simulator, x, y, sample_weight, batch_size=batch_size, shuffle=kwargs.pop("shuffle", True)
-        )
-        steps = kwargs.get("steps_per_epoch")
-        data = with_steps(
-            data, steps, name="steps_per_epoch", steps_per_execution=self.steps_per_execution, passes=passes
-        )
-        if kwargs.get("validation_data") is not None:
-            parts = keras.utils.unpack_x_y_sample_weight(kwargs["validation_data"])
-            size = kwargs.pop("validation_batch_size", None) or batch_size
-            validation = as_batches(self.simulator, *parts, batch_size=size if is_array(parts[0]) else None)
-            kwargs["validation_data"] = self._of_steps(validation, kwargs.get("validation_steps"), "validation_steps")
+        options = {**kwargs, "batch_size": batch_size}
+        together = {"steps_per_execution": self.steps_per_execution}
+        data, options = fit_data(self.simulator, x, y, sample_weight, options, **together)
         callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
         solver = self.method.solver or self.solver
         if solver is not None and solver.on_failure == "raise":
             callbacks.append(RaiseOnFailure())
-        self._choose_statistics(data, callbacks)
-        # Shuffled already where it should be; Keras would warn that it cannot shuffle a dataset.
-        history = super().fit(data, callbacks=[_MeasuredAtEnd(), *callbacks], shuffle=False, **kwargs)
-        return history
+        self._statistics = None
+        elsewhere = any(getattr(callback, "measures_statistics", False) for callback in callbacks)
+        if self._batch_statistics == "measured" and not elsewhere and any(True for _ in batch_norms(self)):
+            self._statistics = MeasuredStatistics(self, data)
+            callbacks.insert(0, self._statistics)
+        if self._jit_compile_asked == "auto" and not (self.jit_compile or self.run_eagerly or self.method.needs_labels):
+            if self.physics.prefers_xla is None and self.distribute_strategy.num_replicas_in_sync == 1:
+                callbacks.append(XlaTrial(data))
+        return super().fit(data, callbacks=callbacks, **options)
 
     def evaluate(
         self,
@@ -204,8 +195,7 @@ class SIPModel(keras.Model):
     ) -> dict | list:
         """Keras' evaluate, on what `fit` takes: {name: value}, or the values of `metrics_names`, NaN without labels."""
         data = as_batches(self.simulator, x, y, sample_weight, batch_size=batch_size)
-        data = self._of_steps(data, kwargs.get("steps"), "steps")
-        self.measure_statistics()
+        data = self._ending(data, kwargs.get("steps"))
         phase, self._phase = self._phase, "test"
         try:
             measured = super().evaluate(data, return_dict=True, **kwargs)
@@ -215,9 +205,8 @@ class SIPModel(keras.Model):
 
     def predict(self, x: Any, *, batch_size: int | None = None, **kwargs: Any) -> np.ndarray:
         """Keras' predict: x `[N, *x_shape]` of observations, arrays or a dataset; NaN where one is not finite."""
-        data = self._of_steps(as_observations(self.simulator, x, batch_size=batch_size), kwargs.get("steps"), "steps")
-        self.measure_statistics()
-        return super().predict(data, **kwargs)
+        data = as_observations(self.simulator, x, batch_size=batch_size)
+        return super().predict(self._ending(data, kwargs.get("steps")), **kwargs)
 
     def refine(self, observation: Any, max_steps: int = 10) -> SolverResult:
         """The network's answer, improved by the solver; no example's objective gets worse.
@@ -230,7 +219,7 @@ class SIPModel(keras.Model):
         """
         check_positive_int("max_steps", max_steps)
         self.measure_statistics()
-        return self._refining(max_steps)(as_observation(self.simulator, observation))
+        return self._refine(as_observation(self.simulator, observation), tf.constant(max_steps))
 
     def export(
         self, path: str | os.PathLike, *, format: Literal["tf_saved_model", "onnx"] = "tf_saved_model", **options: Any
@@ -252,9 +241,16 @@ class SIPModel(keras.Model):
 
         `evaluate`, `predict` and `refine` do it, and `fit` when it ends.
         """
-        if self._statistics is not None and self._statistics_of != self.training_steps:
-            self._statistics.measure()
-            self._statistics_of = self.training_steps
+        if self._statistics is not None:
+            self._statistics.refresh(self)
+
+    def prefer_xla(self, faster: bool) -> None:
+        """Compile as for a simulator that is, or is not, faster under XLA; a fit that goes on takes it up."""
+        self.physics.prefers_xla = faster
+        if faster:
+            self.jit_compile = self._whole_step is True
+            self.physics.compile_alone(not self.jit_compile)
+            self.make_train_function(force=True)
 
     @property
     def solver(self) -> InverseSolver | None:
@@ -279,7 +275,7 @@ class SIPModel(keras.Model):
     # What Keras calls -------------------------------------------------------------------------------------------------
 
     def train_step(self, data):
-        batch, sample_weight, values = self._unpack(data)
+        batch, sample_weight, bad = self._unpack(data)
         if self.method.needs_labels and batch.z_true is None:
             raise ValueError(
                 three_part(
@@ -289,30 +285,27 @@ class SIPModel(keras.Model):
                 )
             )
         due = (tf.convert_to_tensor(updates_of(self.optimizer)) // self.method.optimizer_steps) % DESCENT_EVERY == 0
-        report = self._take_step(self.physics, self.scaled_network, batch)
-        values |= self._values(batch, report.z, report.y)
-        values |= {"failed": report.failed, "update_norm": _rms(report.update)}
-        if report.solver_steps is None:
-            return self._record("train", values, sample_weight)
-        values["solver_steps"] = report.solver_steps
+        z, y, update, failed, steps = self._take_step(self.physics, self.scaled_network, batch)
+        values = bad | metrics.of_update(self.physics, batch, z, y, update, failed, steps)
+        if steps is None:
+            return self._measured.record("train", values, sample_weight)
         values["not_descending"] = tf.cond(
             due,
-            lambda: self._not_descending(batch, report.z, report.y, report.update),
-            lambda: tf.zeros_like(sample_weight),
+            lambda: self.physics.not_descending(z, y, update, batch.y_target, batch.context),
+            lambda: tf.zeros_like(failed),
         )
-        return self._record("train", values, sample_weight, due={"not_descending": due})
+        return self._measured.record("train", values, sample_weight, due={"not_descending": due})
 
     def test_step(self, data):
-        batch, sample_weight, values = self._unpack(data)
+        batch, sample_weight, bad = self._unpack(data)
         z, _ = self.scaled_network(batch.observation, training=False)
         if not self._evaluate_solver or self.solver is None:
-            values |= self._values(batch, z, self.physics.simulate(z, batch.context))
-            return self._record("test", values, sample_weight)
+            values = metrics.of_prediction(self.physics, batch, z, self.physics.simulate(z, batch.context))
+            return self._measured.record("test", bad | values, sample_weight)
         y, result = self.physics.solve(z, batch.y_target, batch.context, self.method.solver)
-        values |= self._values(batch, z, y)
-        values |= {"failed": result.failed, "solver_steps": result.num_steps, "update_norm": _rms(result.update)}
-        values["not_descending"] = self._not_descending(batch, z, y, result.update)
-        return self._record("test", values, sample_weight)
+        of_update = metrics.of_update(self.physics, batch, z, y, result.update, result.failed, result.num_steps)
+        worse = self.physics.not_descending(z, y, result.update, batch.y_target, batch.context)
+        return self._measured.record("test", bad | of_update | {"not_descending": worse}, sample_weight)
 
     @property
     def metrics(self):
@@ -321,11 +314,10 @@ class SIPModel(keras.Model):
     @property
     def metrics_names(self):
         """Names of the values of `evaluate`."""
-        of_solver = {"solver_steps", "failed", "not_descending", "update_norm"}
-        return [name for name in MEASURED if self._evaluate_solver or name not in of_solver]
+        return [name for name in metrics.MEASURED if self._evaluate_solver or name not in metrics.OF_SOLVER]
 
     def get_metrics_result(self):
-        return self._measured.results(self._reported.get(self._phase, ("loss",)))
+        return self._measured.reported(self._phase)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -364,42 +356,31 @@ class SIPModel(keras.Model):
 
     # Helpers ----------------------------------------------------------------------------------------------------------
 
-    def _refining_function(self, max_steps):
-        """The network and the solver after it, as a graph: thousands of small operations, slow one by one."""
+    def _refined(self, observation, steps):
+        observation, good = without_bad_examples(observation)
+        y_target, context = split_observation(observation)
+        z, _ = self.scaled_network(observation, training=False)
+        result = self.physics.compiled(self.physics.refine, self.solver)(z, y_target, context, steps)
+        return result._replace(
+            x=unless_bad(good, self.physics.to_physical(result.x)),
+            update=self.physics.to_physical(result.update),
+            y=unless_bad(good, result.y),
+            status=tf.where(good, result.status, int(Status.NON_FINITE)),
+            objective=unless_bad(good, result.objective),
+        )
 
-        def refine(z, y_target, context):
-            return self.physics.refine(z, y_target, context, max_steps)
+    @property
+    def _whole_step(self):
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        return self.physics.compiles_whole_step(self.network, replicas, self.method.solver)
 
-        @tf.function(reduce_retracing=True)
-        def answer(observation):
-            observation, good = without_bad_examples(observation)
-            y_target, context = split_observation(observation)
-            z, _ = self.scaled_network(observation, training=False)
-            result = self.physics.compiled(refine, self.solver)(z, y_target, context)
-            return result._replace(
-                x=_unless_bad(good, self.physics.to_physical(result.x)),
-                update=self.physics.to_physical(result.update),
-                y=_unless_bad(good, result.y),
-                status=tf.where(good, result.status, int(Status.NON_FINITE)),
-                objective=_unless_bad(good, result.objective),
-            )
-
-        return answer
-
-    def _of_steps(self, data, steps, name):
-        return with_steps(data, steps, name=name, steps_per_execution=self.steps_per_execution)
-
-    def _choose_statistics(self, data, callbacks):
-        """What batch norm's statistics are measured on, unless a callback does it or they are to be moving averages."""
-        wanted = self._batch_statistics == "measured" and any(True for _ in batch_norms(self))
-        if wanted and not any(getattr(callback, "measures_statistics", False) for callback in callbacks):
-            self._statistics = BatchNormStatistics(self, first_observations(data, STATISTICS_EXAMPLES))
-            self._statistics_of = self.training_steps
-        else:
-            self._statistics = None
+    def _ending(self, data, steps):
+        """Data to evaluate or predict on, with batch norm's statistics made ready for it."""
+        self.measure_statistics()
+        return with_steps(data, steps, name="steps", steps_per_execution=self.steps_per_execution)
 
     def _unpack(self, data):
-        """The batch for the method, the sample weights `[B]` with 0 for bad input, and the first metrics."""
+        """The batch for the method, the sample weights `[B]` with 0 for bad input, and the metric of these."""
         observation, x, sample_weight, good = unpack(self.simulator, data)
         weight = sample_weight
         if self.batch_reduction == "mean":
@@ -408,38 +389,3 @@ class SIPModel(keras.Model):
         z_true = None if x is None else self.physics.from_physical(x)
         batch = methods.Batch(observation, *split_observation(observation), z_true, weight)
         return batch, sample_weight, {"bad_input": ~good}
-
-    def _values(self, batch, z, y):
-        """loss and, with labels, x_error, per example."""
-        values = {"loss": self.physics.loss(y, batch.y_target, batch.context)}
-        if batch.z_true is not None:
-            values["x_error"] = self.physics.scaled.distance(z, batch.z_true)
-            if not self.simulator.has("distance"):
-                values["x_error_scaled"] = self.simulator.distance(z, batch.z_true)
-        return values
-
-    def _not_descending(self, batch, z, y, update):
-        worse = self.physics.not_descending(z, y, update, batch.y_target, batch.context)
-        return tf.cast(worse, z.dtype)
-
-    def _record(self, phase, values, sample_weight, due=None):
-        """Add `values` to the metrics, and return the results of these."""
-        self._measured.update(values, sample_weight, due)
-        self._reported[phase] = tuple(values)
-        return self._measured.results(self._reported[phase])
-
-
-def _rms(update):
-    return tf.sqrt(tf.reduce_mean(tf.square(update), axis=list(range(1, update.shape.rank))))
-
-
-def _unless_bad(good, value):
-    """`value` of the examples that are good, NaN of the others."""
-    return batched.where_example(good, value, tf.fill(tf.shape(value), tf.constant(np.nan, value.dtype)))
-
-
-class _MeasuredAtEnd(keras.callbacks.Callback):
-    """Leaves the statistics of batch norm that belong to the last weights."""
-
-    def on_train_end(self, logs=None):
-        self.model.measure_statistics()

@@ -22,8 +22,9 @@ class ScaledPhysics:
     A network's output z = x / x_scale is near 1. Everything here takes and returns z, `[B, *x_shape]`; y is in the
     simulator's own units.
 
-    **What XLA compiles** is decided here, of two flags: `simulator.prefers_xla` (faster under XLA on a CPU too) and
-    `solver.compiles_as_one` (solver and simulation may be one program).
+    **What XLA compiles** is decided here, of two flags: `simulator.prefers_xla` (faster under XLA on a CPU too; None
+    where nobody knows, which `XlaTrial` finds out) and `solver.compiles_as_one` (solver and simulation may be one
+    program).
 
     | | GPU | CPU, `prefers_xla` | CPU, else |
     |---|---|---|---|
@@ -47,6 +48,16 @@ class ScaledPhysics:
         self.scaled = Nondimensional(simulator, x_scale)
         self.solver = None if solver is None else checked_solver(solver, self.scaled)
         self._compiles_alone = False
+
+    @property
+    def prefers_xla(self) -> bool | None:
+        """Whether the physics are faster under XLA on a CPU too, as far as it is known."""
+        return self.scaled.prefers_xla
+
+    @prefers_xla.setter
+    def prefers_xla(self, value: bool | None) -> None:
+        # Solvers that compile parts of themselves ask the simulator.
+        self.scaled.prefers_xla = value
 
     @property
     def x_scale(self) -> np.ndarray:
@@ -105,7 +116,7 @@ class ScaledPhysics:
         One program for both, if the solver allows it: what they have in common is computed once.
         """
         solver = solver or self.solver
-        forward = self.scaled.forward if solver.compiles_as_one else self.simulate
+        forward = self.scaled.forward if solver is not None and solver.compiles_as_one else self.simulate
 
         def solve(z, y_target, context):
             y = forward(z, context)
@@ -141,7 +152,7 @@ class ScaledPhysics:
         """Whether Keras is to compile the whole training step: True, False, or "auto", its own choice (on GPUs)."""
         solver = solver or self.solver
         is_dense = all(len(weight.shape) <= 2 for weight in network.trainable_variables)
-        if self.simulator.prefers_xla and is_dense and replicas == 1:
+        if self.prefers_xla and is_dense and replicas == 1:
             # On CPUs too (benchmarks/sine_step.py).
             return True
         return "auto" if solver is None or solver.compiles_as_one else False
@@ -151,7 +162,7 @@ class ScaledPhysics:
 
         They are in a step that is compiled as a whole anyway.
         """
-        self._compiles_alone = allowed and self.simulator.prefers_xla
+        self._compiles_alone = bool(allowed and self.prefers_xla)
 
     def compiled(self, function: Callable, solver: InverseSolver | None = None) -> Callable:
         """`function` as a program of its own, where physics are compiled alone and `solver`, if it runs one, allows."""

@@ -12,7 +12,7 @@ def make_model(network=None, seed=0):
     simulator = keras_sip.Poisson((8, 8))
     network = network or keras_sip.UNet(simulator.y_shape, 1, levels=2, filters=4, seed=seed)
     model = keras_sip.SIPModel(network, simulator, keras_sip.AnalyticInverse(), input_scale=1.0)
-    model.compile(keras.optimizers.Adam(1e-2))
+    model.compile(keras.optimizers.Adam(1e-2), batch_statistics="moving")
     return model
 
 
