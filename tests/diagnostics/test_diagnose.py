@@ -73,17 +73,20 @@ def test_ill_posed_heat_is_noted_and_given_an_inverse_that_knows_of_noise():
 
 
 def levenberg_marquardt_remainder(x0, x_true, damping):
-    """|r| after over before one accepted step on P = e^x: each try damps 2, 4, 8 ... times more than the one before."""
+    """|r| after over before one accepted step on P = e^x: each try is 0.1 to 0.5 times as long as the one before."""
     residual = np.exp(x0) - np.exp(x_true)
-    remainder, growth = np.ones_like(x0), 2.0
-    open_ = np.ones_like(x0, bool)
+    free = residual / np.exp(x0)
+    length = np.abs(free) / (1 + damping)
+    remainder, open_ = np.ones_like(x0), np.ones_like(x0, bool)
     for _ in range(8):
-        tried = x0 - residual / (np.exp(x0) * (1 + damping))
-        with np.errstate(over="ignore"):
-            share = np.abs((np.exp(tried) - np.exp(x_true)) / residual)
+        with np.errstate(over="ignore", invalid="ignore"):
+            share = np.abs((np.exp(x0 - np.sign(free) * length) - np.exp(x_true)) / residual)
+            # All over residual^2: the slope along the step is its length over the free one's.
+            slope, actual = length / np.abs(free), 0.5 * (1 - share**2)
+            shrink = np.clip(0.5 * slope / (slope - actual), 0.1, 0.5)
         remainder = np.where(open_ & (share < 1), share, remainder)
         open_ &= ~(share < 1)
-        damping, growth = damping * growth, 2 * growth
+        length *= np.where(np.isfinite(shrink), shrink, 0.1)
     return np.mean(remainder)
 
 
