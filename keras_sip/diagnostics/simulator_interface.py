@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sip.diagnostics import examples
-from keras_sip.diagnostics.report import Check, failed, note, passed, skipped
+from keras_sip.diagnostics.findings import Check, failed, note, passed, skipped
 from keras_sip.simulators.abilities import Ability
 from keras_sip.simulators.base import check_simulator_interface, join_observation
 from keras_sip.simulators.nondimensional import Nondimensional

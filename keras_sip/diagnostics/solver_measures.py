@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sip.diagnostics import examples
-from keras_sip.diagnostics.report import Check, failed, note, passed
+from keras_sip.diagnostics.findings import Check, failed, note, passed
 from keras_sip.solvers.base import Status
 from keras_sip.training.checks import checked_solver
 
