@@ -16,7 +16,7 @@ from experiments.startup import keras_sip
 import keras
 
 from ensembles import exponential_figure
-from experiments.baselines import adam, adam_with
+from experiments.baselines import adam, adam_with, generic
 from experiments.experiment import Experiment, adjoint, sip, supervised
 from experiments.runner import main
 from keras_sip import LevenbergMarquardt, LimitedStep, SaddleFreeNewton, SignStep
@@ -52,6 +52,7 @@ VARIANTS = {
     "newton_damped": sip("Newton, damped", "|g| / (|h| + 0.01) downhill", SaddleFreeNewton(damping=0.01), sgd),
     "supervised": supervised(sgd, about="regression on the true x, SGD 1e-2"),
     "sip": sip("SIP", "Levenberg-Marquardt, Adam 1e-2", LEVENBERG_MARQUARDT, adam_with(1e-2)),
+    "sip_generic": generic(adam_with(1e-2)),
     "sip_sign": sip("SIP, unit steps", "updates of unit length, Adam 1e-2", SignStep(), adam_with(1e-2)),
     "sip_relu": sip(
         "SIP, ReLU",

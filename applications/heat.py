@@ -21,7 +21,7 @@ from experiments.startup import keras_sip
 
 import keras
 
-from experiments.baselines import adam, add_cg_options, baselines
+from experiments.baselines import adam, add_cg_options, baselines, generic
 from experiments.experiment import Experiment, adjoint, sip
 from experiments.runner import main_or_study
 from keras_sip import DampedSpectralInverse, GaussNewton, WienerInverse
@@ -43,6 +43,7 @@ def add_options(parser):
 
 VARIANTS = {
     "sip": sip("SIP", "scale-invariant updates, from the damped spectral inverse", DampedSpectralInverse(), adam),
+    "sip_generic": generic(adam),
     # The paper's rate of SGD.
     **baselines(through="the diffusion", sgd_rate=2e-6, adahessian_rate=1e-3, fno_rate=1e-4),
     "muon": adjoint("Muon", "adam with orthogonal steps of kernels, their rate falling to 0 over --steps", muon),

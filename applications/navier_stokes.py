@@ -23,7 +23,7 @@ from experiments.startup import keras_sip
 import tensorflow as tf
 
 from experiments import figures
-from experiments.baselines import adam_with
+from experiments.baselines import adam_with, generic
 from experiments.experiment import Experiment, adjoint, sip, supervised
 from experiments.runner import main_or_study
 from keras_sip import LBFGS, Chain, GaussNewton, GradientDescent, ReverseSimulation
@@ -77,6 +77,7 @@ REVERSE = "scale-invariant updates from the reverse simulation, a gain for each 
 VARIANTS = {
     "sip": sip("SIP", REVERSE, ReverseSimulation(), adam),
     "sip_paper": sip("SIP, gain 1e-3", "the same with the paper's gain", ReverseSimulation(gain=1e-3), adam),
+    "sip_generic": generic(adam),
     "adam": adjoint("Adam", "back-propagation through all time steps", adam),
     "accumulated": sip(
         "SIP, gradient steps",

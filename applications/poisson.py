@@ -14,7 +14,7 @@ import sys
 
 from experiments.startup import keras_sip
 
-from experiments.baselines import adam, add_cg_options, baselines
+from experiments.baselines import adam, add_cg_options, baselines, generic
 from experiments.experiment import Experiment, adjoint, sip
 from experiments.runner import main
 from keras_sip import AnalyticInverse, GaussNewton, GradientDescent, LevenbergMarquardt
@@ -33,6 +33,7 @@ def add_options(parser):
 
 VARIANTS = {
     "sip": sip("SIP", "scale-invariant updates, from the known inverse (one Laplacian)", AnalyticInverse(), adam),
+    "sip_generic": generic(adam),
     # The paper's rate of SGD; 1e-10 diverges.
     **baselines(through="the solve", sgd_rate=3e-12, adahessian_rate=1e-2, fno_rate=3e-3),
     "muon": adjoint("Muon", "adam with orthogonal steps of kernels", muon),

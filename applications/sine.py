@@ -23,7 +23,7 @@ from experiments.startup import keras_sip
 import keras
 
 from ensembles import sine_figure
-from experiments.baselines import adam
+from experiments.baselines import adam, generic
 from experiments.experiment import Experiment, adjoint, sip
 from experiments.runner import main_or_study
 from studies import sine_options, sine_two_stage
@@ -63,6 +63,7 @@ def _end_to_end(label, optimizer):
 
 VARIANTS = {
     "sip": sip("SIP", "scale-invariant updates, saddle-free Newton with the paper's limit", saddle_free_newton, adam),
+    "sip_generic": generic(adam),
     "adam": _end_to_end("Adam", adam),
     "sgd": _end_to_end("SGD", sgd),
     "adadelta": _end_to_end("Adadelta", adadelta),
