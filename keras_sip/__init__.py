@@ -28,6 +28,7 @@ from keras_sip.data import (
     from_arrays,
 )
 from keras_sip.diagnostics import (
+    check_calibration,
     check_simulator,
     check_solver,
     diagnose,
@@ -92,6 +93,7 @@ from keras_sip.solvers import (
     MaximumAPosteriori,
     Newton,
     NormalizedGradient,
+    Posterior,
     ReverseSimulation,
     SaddleFreeNewton,
     SignStep,
@@ -176,6 +178,7 @@ __all__ = [
     "Objective",
     "PhysicsLayer",
     "Poisson",
+    "Posterior",
     "Project",
     "QuarticBowl",
     "ReverseForm",
@@ -208,6 +211,7 @@ __all__ = [
     "__version__",
     "auto_solver",
     "callbacks",
+    "check_calibration",
     "check_simulator",
     "check_solver",
     "compare",

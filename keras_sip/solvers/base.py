@@ -394,14 +394,17 @@ class InverseSolver:
 
     def _meets_tolerances(self, step):
         """Where the first-order test holds at the point that the step started from, boolean `[B]`."""
+        return self._within(step.optimality, self.gtol) | self._is_small(step)
 
-        def within(measure, tolerance):
-            if measure is None or tolerance is None:
-                return tf.zeros_like(step.converged)
-            return measure <= max(tolerance, ROUNDINGS * np.finfo(measure.dtype.as_numpy_dtype).eps)
+    def _is_small(self, step):
+        return self._within(step.decrease, self.ftol) & self._within(step.length, self.xtol)
 
-        small = within(step.decrease, self.ftol) & within(step.length, self.xtol)
-        return within(step.optimality, self.gtol) | small
+    @staticmethod
+    def _within(measure, tolerance):
+        """Whether a measure is at most its tolerance, or a few roundings; False where one of them is None."""
+        if measure is None or tolerance is None:
+            return False
+        return measure <= max(tolerance, ROUNDINGS * np.finfo(measure.dtype.as_numpy_dtype).eps)
 
 
 def renewed(config):

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sip.ops import batched, derivatives
+from keras_sip.simulators.abilities import Ability
 
 # Of x and of y: what these leave of a residual is no slope any more. A simulation has a few of its own.
 ROUNDINGS = 4
@@ -164,7 +165,7 @@ class InverseProblem:
         Args:
             norms: Those of the columns of J / m, in the shape of x.
         """
-        if self.simulator.has("residual"):
+        if self.simulator.has(Ability.RESIDUAL):
             step = np.sqrt(np.finfo(y.dtype.as_numpy_dtype).eps)
             moved, here = (
                 self._scaled(self.simulator.residual(point, self.y_target, self.context)) for point in (y + step * y, y)

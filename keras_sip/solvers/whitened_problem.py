@@ -195,16 +195,21 @@ class WhitenedModel:
 
 
 def component_products(problem, x, prior):
-    """(r `[B, ...]`, J F^T `[B, k, M]`): the residual and its derivative along every component.
+    """(r `[B, ...]`, J F^T `[B, k, M]`): the residual and its derivative along every component."""
+    return directional_products(problem, x, prior.factor)
+
+
+def directional_products(problem, x, directions):
+    """(r `[B, ...]`, J d `[B, k, M]`) for the k directions d `[k, *x_shape]`, NumPy, the same in all examples.
 
     By forward mode, all directions at once: the batch is repeated along its axis.
     """
-    count = prior.num_components
+    count = len(directions)
     if not count:
         residual = problem.residual(x)
         return residual, tf.zeros([tf.shape(x)[0], 0, residual.shape[1:].num_elements()], x.dtype)
     repeated = repeated_problem(problem, count)
-    directions = tf.tile(tf.constant(prior.factor, x.dtype), [tf.shape(x)[0], *[1] * (x.shape.rank - 1)])
+    directions = tf.tile(tf.constant(directions, x.dtype), [tf.shape(x)[0], *[1] * (x.shape.rank - 1)])
     points = tf.repeat(x, count, axis=0)
     with tf.autodiff.ForwardAccumulator(points, directions) as accumulator:
         residual = repeated.residual(points)

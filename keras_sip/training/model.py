@@ -1,5 +1,6 @@
 """SIPModel: a network that answers inverse problems, trained by SIP updates with Keras' fit."""
 
+import functools
 import os
 from typing import Any, Literal
 
@@ -20,6 +21,8 @@ from keras_sip.data import (
 from keras_sip.errors import check_choice, check_positive_int, three_part
 from keras_sip.simulators.base import Simulator, check_simulator_interface, split_observation
 from keras_sip.solvers.base import InverseSolver, SolverResult, Status
+from keras_sip.solvers.maximum_a_posteriori import posterior_solver
+from keras_sip.solvers.posterior import Posterior
 from keras_sip.training import methods, metrics, weight_problem
 from keras_sip.training.batch_statistics import MeasuredStatistics, batch_norms
 from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_fit, check_network
@@ -90,7 +93,8 @@ class SIPModel(keras.Model):
         self._phase = "train"
         # As a graph: thousands of small operations, slow one by one.
         self._refine = tf.function(self._refined, reduce_retracing=True)
-        self._statistics = None
+        self._statistics: MeasuredStatistics | None = None
+        self._posterior_of = functools.cache(self._posterior_function)
         # Built here: a model trained by train_step alone would be saved without its optimizer.
         self.built = True
 
@@ -221,10 +225,33 @@ class SIPModel(keras.Model):
         self.measure_statistics()
         return self._refine(as_observation(self.simulator, observation), tf.constant(max_steps))
 
+    def posterior(self, observation: Any, max_steps: int = 10) -> Posterior:
+        """What x may be, given the observation: a tensorflow-probability distribution around the refined answer.
+
+            posterior = model.posterior(observation)
+            x, error_bar = posterior.mean(), posterior.stddev()
+
+        By the model's solver where it is a `MaximumAPosteriori`, else by one with a prior measured on the simulator's
+        samples. The noise of y should be known: `context["noise_level"]`. See `keras_sip.check_calibration`.
+
+        Args:
+            observation: y, or {"y", "context"}.
+            max_steps: Of the search for the most probable x, which starts at the network's answer.
+
+        Returns:
+            A `Posterior` in physical units.
+        """
+        check_positive_int("max_steps", max_steps)
+        self.measure_statistics()
+        solver = posterior_solver(self.solver)
+        solver.check(self.simulator)
+        tensors = self._posterior_of(max_steps)(as_observation(self.simulator, observation))
+        return Posterior(*tensors, prior=solver.prior_of_posterior(self.simulator))
+
     def export(
         self, path: str | os.PathLike, *, format: Literal["tf_saved_model", "onnx"] = "tf_saved_model", **options: Any
     ) -> None:
-        """Write the model for serving: a SavedModel with the signatures infer, simulate and refine, or ONNX.
+        """Write the model for serving: a SavedModel (signatures infer, simulate, refine, uncertainty), or ONNX.
 
         Args:
             path: What does not exist yet: a folder, or with "onnx" a file.
@@ -378,6 +405,19 @@ class SIPModel(keras.Model):
         """Data to evaluate or predict on, with batch norm's statistics made ready for it."""
         self.measure_statistics()
         return with_steps(data, steps, name="steps", steps_per_execution=self.steps_per_execution)
+
+    def _posterior_function(self, max_steps):
+        """The tensors of the posterior, as a graph."""
+        solver = posterior_solver(self.solver)
+
+        @tf.function(reduce_retracing=True)
+        def answer(observation):
+            y_target, context = split_observation(observation)
+            z, _ = self.scaled_network(observation, training=False)
+            x = self.physics.to_physical(z)
+            return solver.posterior(self.simulator, x, y_target, context, steps=max_steps).tensors
+
+        return answer
 
     def _unpack(self, data):
         """The batch for the method, the sample weights `[B]` with 0 for bad input, and the metric of these."""

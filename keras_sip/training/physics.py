@@ -116,7 +116,7 @@ class ScaledPhysics:
         One program for both, if the solver allows it: what they have in common is computed once.
         """
         solver = solver or self.solver
-        forward = self.scaled.forward if solver.compiles_as_one else self.simulate
+        forward = self.scaled.forward if solver is not None and solver.compiles_as_one else self.simulate
 
         def solve(z, y_target, context):
             y = forward(z, context)

@@ -130,7 +130,11 @@ def test_first_and_second_derivatives_are_those_of_differences(kind):
 
 
 def test_shapes_and_dtypes_that_do_not_fit_are_refused():
-    for matrix, rhs in ((tf.eye(3), tf.ones([2])), (tf.ones([3, 2]), tf.ones([3])), (tf.eye(3), tf.ones([3], "float64"))):
+    for matrix, rhs in (
+        (tf.eye(3), tf.ones([2])),
+        (tf.ones([3, 2]), tf.ones([3])),
+        (tf.eye(3), tf.ones([3], "float64")),
+    ):
         with pytest.raises(ValueError, match="Expected `matrix`.*\nReceived float32"):
             ops.solve(matrix, rhs)
     with pytest.raises(ValueError, match="neighbours"):
