@@ -8,7 +8,7 @@ import scipy.stats
 import tensorflow as tf
 
 from keras_sip.data import evaluation_set
-from keras_sip.diagnostics.report import Check, Report, described, examine, failed, note, passed
+from keras_sip.diagnostics.findings import Check, Findings, described, examine, failed, note, passed
 from keras_sip.errors import check_positive_int, three_part
 from keras_sip.simulators.base import split_observation
 from keras_sip.solvers.base import InverseSolver
@@ -33,7 +33,7 @@ CHUNK = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CalibrationReport(Report):
+class CalibrationReport(Findings):
     """What `check_calibration` returns.
 
     Attributes:
