@@ -10,6 +10,7 @@ the batch. An interrupted run goes on with the same command and --resume.
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from experiments.startup import keras_sip
 
@@ -67,7 +68,7 @@ VARIANTS = {
 }
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-input", action="store_true", help="the network sees log y")
 
 
@@ -93,7 +94,7 @@ EXPERIMENT = Experiment(
 )
 
 
-def run(argv=None):
+def run(argv: Sequence[str] | None = None) -> int:
     """The comparison, or the paper's figure."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--figure", action="store_true")

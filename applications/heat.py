@@ -15,7 +15,9 @@ reconstructions.png, event files for `tensorboard --logdir FOLDER` and the train
 interrupted run goes on with the same command and --resume.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
 
 from experiments.startup import keras_sip
 
@@ -37,7 +39,7 @@ def unet(simulator, seed):
     return keras_sip.UNet(simulator.y_shape, simulator.x_shape[-1], padding="periodic", seed=seed)
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     add_cg_options(parser, cg_steps=20, solvers="gauss_newton")
 
 
@@ -75,7 +77,7 @@ EXPERIMENT = Experiment(
 STUDIES = {"hyperparameters": heat_hyperparameters.main, "solvers": heat_solvers.main}
 
 
-def run(argv=None):
+def run(argv: Sequence[str] | None = None) -> int:
     """The comparison, or the study that `--study` names."""
     return main_or_study(EXPERIMENT, STUDIES, argv)
 

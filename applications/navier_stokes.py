@@ -16,7 +16,9 @@ table1.txt, event files for `tensorboard --logdir FOLDER` and the trained models
 same command and --resume.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
 
 from experiments.startup import keras_sip
 
@@ -51,7 +53,7 @@ def chain(options):
     return Chain(ReverseSimulation(max_steps=2), GaussNewton(cg_steps=options.cg_steps))
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--objective",
         choices=("squares", "amplitudes"),
@@ -126,8 +128,7 @@ def vorticities(y_target, x_true, predictions):
 
 
 def further_results(run, models):
-    observation, x_true = run.evaluation
-    labels = {method: VARIANTS[method].label for method in models}
+    labels = run.labels
     if figures.available():
         first, x_first = run.shown_examples(3)
         predictions = {labels[method]: model(first, training=False).numpy() for method, model in models.items()}
@@ -137,7 +138,7 @@ def further_results(run, models):
         both = {"truth": x_first[:1], best: predictions[best][:1]}
         flow_animation(run.simulator, context, both, run.folder.path / "flow.gif")
     if run.options.table1:
-        text = table1(models, observation, x_true, labels, chain(run.options))
+        text = table1(run, models, chain(run.options))
         run.folder.write_text("table1.txt", text)
         print(text)
 
@@ -164,7 +165,7 @@ EXPERIMENT = Experiment(
 STUDIES = {"reverse": fluid_reverse.main}
 
 
-def run(argv=None):
+def run(argv: Sequence[str] | None = None) -> int:
     """The comparison, or the study that `--study` names."""
     return main_or_study(EXPERIMENT, STUDIES, argv)
 

@@ -10,6 +10,7 @@ Writes metrics.csv, table.txt, learning_curves.png, reconstructions.png, event f
 and the trained models (saved_models/). An interrupted run goes on with the same command and --resume.
 """
 
+import argparse
 import sys
 
 from experiments.startup import keras_sip
@@ -27,7 +28,7 @@ def muon(options):
     return keras_sip.Muon(3e-3)
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     add_cg_options(parser, cg_steps=150, solvers="gauss_newton and levenberg_marquardt")
 
 

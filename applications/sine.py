@@ -17,6 +17,7 @@ interrupted run goes on with the same command and --resume.
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from experiments.startup import keras_sip
 
@@ -95,7 +96,7 @@ VARIANTS = {
 }
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--xi", type=float, default=1.0, help="conditioning (default: %(default)s)")
     add("--phi", type=float, default=0.0, help="rotation in degrees (default: %(default)s)")
@@ -124,7 +125,7 @@ EXPERIMENT = Experiment(
 STUDIES = {"options": sine_options.main, "two_stage": sine_two_stage.main}
 
 
-def run(argv=None):
+def run(argv: Sequence[str] | None = None) -> int:
     """The comparison of one setting, the paper's figure, or a study."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--figure", action="store_true")

@@ -14,7 +14,7 @@ import argparse
 import csv
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from experiments.startup import add_flag, keras_sip
@@ -40,7 +40,7 @@ class Minimiser(NamedTuple):
     fine: tuple
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Minimise, write and draw; returns the exit code."""
     options = parse_options(argv)
     with writing_to(options.output) as ended:
@@ -61,7 +61,7 @@ def main(argv=None):
     return ended.code
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="trajectories.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
