@@ -53,7 +53,7 @@ def baselines(*, through: str, sgd_rate: float, adahessian_rate: float, fno_rate
 
 def generic(optimizer: Callable) -> Variant:
     """SIP with a solver that is given `forward` and examples of x alone: no inverse, reverse form or spectral basis."""
-    about = "updates to the maximum a posteriori under a prior measured on samples; nothing else known of the physics"
+    about = "the same, given samples of x alone: maximum a posteriori, prior measured"
     return sip("SIP, generic", about, keras_sip.MaximumAPosteriori(), optimizer)
 
 
