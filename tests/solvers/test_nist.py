@@ -16,7 +16,6 @@ from keras_sip import Status
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
 
 from least_squares_problems import TENSORFLOW, more_problems, nist_problems
-from nist import has_way_down
 
 NIST, MORE = nist_problems(), more_problems()
 
@@ -76,7 +75,7 @@ def test_converged_is_said_nowhere_with_a_visible_way_down(dtype, nist_fits):
     found = nist_fits if dtype == "float64" else fits(NIST, dtype)
     for (name, start), (x, status) in found.items():
         if status == Status.CONVERGED and not NIST[name].is_solved(x, 4):
-            assert not has_way_down(NIST[name], x, dtype), (name, start, x)
+            assert not NIST[name].has_way_down(x, dtype), (name, start, x)
 
 
 def test_as_many_problems_are_solved_as_by_the_better_of_scipys_methods():
@@ -87,4 +86,4 @@ def test_as_many_problems_are_solved_as_by_the_better_of_scipys_methods():
     assert len(solved) >= 60
     assert len(solved - said) <= 4, solved - said
     for row in said - solved:
-        assert not has_way_down(MORE[row[0]], found[row][0], "float64"), row
+        assert not MORE[row[0]].has_way_down(found[row][0], "float64"), row
