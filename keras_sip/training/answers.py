@@ -7,7 +7,6 @@ import tensorflow as tf
 from keras_sip.data import unless_bad, without_bad_examples
 from keras_sip.simulators.base import split_observation
 from keras_sip.solvers.base import SolverResult, Status
-from keras_sip.solvers.maximum_a_posteriori import posterior_solver
 from keras_sip.training.network import ScaledNetwork
 from keras_sip.training.physics import ScaledPhysics
 
@@ -27,9 +26,12 @@ def refined(physics: ScaledPhysics, network: ScaledNetwork, observation: Any, st
     )
 
 
-def posterior_tensors(physics: ScaledPhysics, network: ScaledNetwork, observation: Any, steps: int) -> Any:
-    """The tensors of the `Posterior` around the answer that `steps` steps from the network's lead to."""
+def posterior_tensors(
+    physics: ScaledPhysics, network: ScaledNetwork, observation: Any, steps: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """The tensors of the `Posterior` found from the network's answer; the mean of a bad observation is NaN."""
+    observation, good = without_bad_examples(observation)
     y_target, context = split_observation(observation)
     z, _ = network(observation, training=False)
-    solver = posterior_solver(physics.solver)
-    return solver.posterior(physics.simulator, physics.to_physical(z), y_target, context, steps=steps).tensors
+    mean, *others = physics.posterior(z, y_target, context, steps).tensors
+    return unless_bad(good, mean), *others

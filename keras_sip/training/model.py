@@ -1,6 +1,5 @@
 """SIPModel: a network that answers inverse problems, trained by SIP updates with Keras' fit."""
 
-import functools
 import os
 from typing import Any, Literal
 
@@ -237,7 +236,8 @@ class SIPModel(keras.Model):
             x, error_bar = posterior.mean(), posterior.stddev()
 
         By the model's solver where it is a `MaximumAPosteriori`, else by one with a prior measured on the simulator's
-        samples. The noise of y should be known: `context["noise_level"]`. See `keras_sip.check_calibration`.
+        samples. The noise of y should be known: `context["noise_level"]`. `keras_sip.check_calibration` says whether
+        error bars are right. An observation that is not finite has a mean of NaN.
 
         Args:
             observation: y, or {"y", "context"}.
@@ -247,10 +247,10 @@ class SIPModel(keras.Model):
             A `Posterior` in physical units.
         """
         check_positive_int("max_steps", max_steps)
-        self.measure_statistics()
         solver = posterior_solver(self.solver)
         solver.check(self.simulator)
-        tensors = self._posterior(as_observation(self.simulator, observation), max_steps)
+        self.measure_statistics()
+        tensors = self._posterior(as_observation(self.simulator, observation), tf.constant(max_steps))
         return Posterior(*tensors, prior=solver.prior_of_posterior(self.simulator))
 
     def export(

@@ -85,6 +85,7 @@ def test_interrupted_and_resumed_run_is_bit_identical(finished, training_only, t
     )
     assert [path.name for path in (output / "checkpoints").iterdir()] == ["sip_seed1"]
     assert Checkpoints(output / "checkpoints" / "sip_seed1").steps() == [3, 7]
+    assert not list(output.rglob(".lock"))
 
     # A program that is killed leaves rows after its last checkpoint, and half a row.
     with (output / "metrics.csv").open("a") as file:
