@@ -1,5 +1,6 @@
 """SIPModel: a network that answers inverse problems, trained by SIP updates with Keras' fit."""
 
+import functools
 import os
 from typing import Any, Literal
 
