@@ -220,6 +220,7 @@ SOLVERS = [
     keras_sip.Fallback(CONVERGED_GAUSS_NEWTON, keras_sip.GradientDescent(step_size=0.1)),
     keras_sip.Chain(keras_sip.GradientDescent(step_size=0.1), keras_sip.AnalyticInverse()),
     keras_sip.ReverseSimulation(max_steps=2),
+    keras_sip.MaximumAPosteriori(max_steps=2),
 ]
 # Line searches and solvers made of others are slow to trace: they meet each kind of problem once.
 SLOW_TO_TRACE = (keras_sip.LBFGS, keras_sip.LimitedStep, keras_sip.LineSearch, keras_sip.Fallback)

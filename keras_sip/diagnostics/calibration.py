@@ -33,7 +33,7 @@ CHUNK = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CalibrationReport(Findings):
+class CalibrationFindings(Findings):
     """What `check_calibration` returns.
 
     Attributes:
@@ -90,14 +90,14 @@ def check_calibration(model, examples=256, *, simulator=None, seed=0, print_repo
         print_report: Print the report too.
 
     Returns:
-        A `CalibrationReport`, with `figure()`.
+        A `CalibrationFindings`, with `figure()`.
 
     Source: Talts, Betancourt, Simpson, Vehtari, Gelman, Validating Bayesian inference algorithms with simulation-based
     calibration (2018).
     """
     case = _Case(model, examples, simulator, seed)
     subject = described(case.solver) + f" on {described(case.simulator)}"
-    return examine(CalibrationReport, f"check_calibration: {subject}", CHECKS, case, print_report)
+    return examine(CalibrationFindings, f"check_calibration: {subject}", CHECKS, case, print_report)
 
 
 class _Case:
@@ -228,8 +228,8 @@ def _one_answer(case):
 def distinct_minima(solver, simulator, observation, seed=0):
     """Number of distinct minima of each example `[B]`, NumPy: searches from samples of the prior.
 
-    Two are distinct where a component differs by more than three standard deviations of the best; a minimum counts where it is less
-    probable than the best by a factor of at most e^4.5.
+    Two are distinct where a component differs by more than three standard deviations of the best; a minimum counts
+    where it is less probable than the best by a factor of at most e^4.5.
 
     Args:
         solver: A `MaximumAPosteriori`.

@@ -24,8 +24,8 @@ def solve_diffusion(log_coefficient: tf.Tensor, source: tf.Tensor, *, spacing: f
         source: f, `[B, H, W]`, or what broadcasts to it.
         spacing: dx, the width of a cell.
 
-    Source: R. Eymard, T. Gallouet, R. Herbin, Finite Volume Methods (2000), Section 3.1; the sums of positive terms: J. M.
-    Pena, LDU decompositions with L and U well conditioned, ETNA 18 (2004).
+    Source: R. Eymard, T. Gallouet, R. Herbin, Finite Volume Methods (2000), Section 3.1; the sums of positive
+    terms: J. M. Pena, LDU decompositions with L and U well conditioned, ETNA 18 (2004).
     """
     dtype = log_coefficient.dtype
     log_a, sources = tf.cast(log_coefficient, tf.float64), tf.cast(source, tf.float64)

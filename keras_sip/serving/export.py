@@ -190,12 +190,11 @@ def _refine(model, y, context, steps):
 def _uncertainty(model, y, context):
     observation, good = without_bad_examples(join_observation(y, context))
     y_target, context = split_observation(observation)
-    physics = model.physics
-    x = physics.to_physical(model.scaled_network(observation, training=False)[0])
-    posterior = posterior_solver(model.solver).posterior(model.simulator, x, y_target, context, steps=POSTERIOR_STEPS)
-    deviation = posterior.stddev() + tf.zeros_like(x)
+    z, _ = model.scaled_network(observation, training=False)
+    posterior = model.physics.posterior(z, y_target, context, POSTERIOR_STEPS)
+    deviation = posterior.stddev() + tf.zeros_like(z)
     answer = _flagged("x", posterior.mean(), good & batched.all_finite(deviation))
-    return {**answer, "stddev": batched.where_example(answer["valid"], deviation, np.nan * tf.ones_like(deviation))}
+    return {**answer, "stddev": _flagged("stddev", deviation, answer["valid"])["stddev"]}
 
 
 def _gives_error_bars(model):

@@ -173,6 +173,8 @@ class DenseModel:
         """What `Step` reports of the point: optimality, and the decrease and the length of an undamped step."""
         objective = half_square(self.residual)
         size = batched.norm(singular.unit * tf.cast(tf.reshape(self._x, tf.shape(singular.unit)), tf.float64))
+        # What does not see x promises nothing, and that is no convergence.
+        decrease = tf.where(self.is_flat(), tf.constant(np.nan, decrease.dtype), decrease)
         return {
             "optimality": self.slopes()[0],
             "decrease": decrease / _safe(objective),

@@ -1,6 +1,5 @@
 """SIPModel: a network that answers inverse problems, trained by SIP updates with Keras' fit."""
 
-import functools
 import os
 from typing import Any, Literal
 
@@ -93,8 +92,8 @@ class SIPModel(keras.Model):
         self._phase = "train"
         # As a graph: thousands of small operations, slow one by one.
         self._refine = tf.function(self._refined, reduce_retracing=True)
+        self._posterior = tf.function(self._posterior_tensors, reduce_retracing=True)
         self._statistics: MeasuredStatistics | None = None
-        self._posterior_of = functools.cache(self._posterior_function)
         # Built here: a model trained by train_step alone would be saved without its optimizer.
         self.built = True
 
@@ -232,7 +231,8 @@ class SIPModel(keras.Model):
             x, error_bar = posterior.mean(), posterior.stddev()
 
         By the model's solver where it is a `MaximumAPosteriori`, else by one with a prior measured on the simulator's
-        samples. The noise of y should be known: `context["noise_level"]`. See `keras_sip.check_calibration`.
+        samples. The noise of y should be known: `context["noise_level"]`. `keras_sip.check_calibration` says whether
+        error bars are right. An observation that is not finite has a mean of NaN.
 
         Args:
             observation: y, or {"y", "context"}.
@@ -242,10 +242,10 @@ class SIPModel(keras.Model):
             A `Posterior` in physical units.
         """
         check_positive_int("max_steps", max_steps)
-        self.measure_statistics()
         solver = posterior_solver(self.solver)
         solver.check(self.simulator)
-        tensors = self._posterior_of(max_steps)(as_observation(self.simulator, observation))
+        self.measure_statistics()
+        tensors = self._posterior(as_observation(self.simulator, observation), tf.constant(max_steps))
         return Posterior(*tensors, prior=solver.prior_of_posterior(self.simulator))
 
     def export(
@@ -396,6 +396,13 @@ class SIPModel(keras.Model):
             objective=unless_bad(good, result.objective),
         )
 
+    def _posterior_tensors(self, observation, steps):
+        observation, good = without_bad_examples(observation)
+        y_target, context = split_observation(observation)
+        z, _ = self.scaled_network(observation, training=False)
+        mean, *others = self.physics.posterior(z, y_target, context, steps).tensors
+        return unless_bad(good, mean), *others
+
     @property
     def _whole_step(self):
         replicas = self.distribute_strategy.num_replicas_in_sync
@@ -405,19 +412,6 @@ class SIPModel(keras.Model):
         """Data to evaluate or predict on, with batch norm's statistics made ready for it."""
         self.measure_statistics()
         return with_steps(data, steps, name="steps", steps_per_execution=self.steps_per_execution)
-
-    def _posterior_function(self, max_steps):
-        """The tensors of the posterior, as a graph."""
-        solver = posterior_solver(self.solver)
-
-        @tf.function(reduce_retracing=True)
-        def answer(observation):
-            y_target, context = split_observation(observation)
-            z, _ = self.scaled_network(observation, training=False)
-            x = self.physics.to_physical(z)
-            return solver.posterior(self.simulator, x, y_target, context, steps=max_steps).tensors
-
-        return answer
 
     def _unpack(self, data):
         """The batch for the method, the sample weights `[B]` with 0 for bad input, and the metric of these."""
