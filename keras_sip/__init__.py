@@ -58,12 +58,16 @@ from keras_sip.serving.pretrained import (
 )
 from keras_sip.simulators import (
     Ability,
+    AcousticWave,
+    DarcyFlow,
     Degraded,
     DiagonalForm,
     Exponential,
     Heat,
+    LotkaVolterra,
     NavierStokes,
     Nondimensional,
+    ODESimulator,
     Poisson,
     QuarticBowl,
     ReverseForm,
@@ -139,6 +143,7 @@ from keras_sip.training.weight_problem import (
 
 __all__ = [
     "Ability",
+    "AcousticWave",
     "AdaHessian",
     "Adjoint",
     "AnalyticInverse",
@@ -146,6 +151,7 @@ __all__ = [
     "Chain",
     "Comparison",
     "DampedSpectralInverse",
+    "DarcyFlow",
     "Degraded",
     "DiagonalForm",
     "DirectInverse",
@@ -165,6 +171,7 @@ __all__ = [
     "LevenbergMarquardt",
     "LimitedStep",
     "LineSearch",
+    "LotkaVolterra",
     "MLP",
     "MaximumAPosteriori",
     "Muon",
@@ -172,6 +179,7 @@ __all__ = [
     "NavierStokes",
     "Newton",
     "Nondimensional",
+    "ODESimulator",
     "NormalizedGradient",
     "Objective",
     "PhysicsLayer",
