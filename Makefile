@@ -3,28 +3,38 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+# Something of every package that takes seconds: numerics, physics, solvers, networks, files.
+QUICK := @QUICK@
 
 .DEFAULT_GOAL := help
-.PHONY: help run test docs clean
+.PHONY: help run lint check test docs clean
 
 help:
 	@echo "make run    train on Poisson with SIP and Adam side by side (about three minutes); goes on where it stopped"
-	@echo "make test   lint, formatting and all tests"
+	@echo "make check  lint, formatting, types and the quick tests: less than a minute, for work in between"
+	@echo "make test   lint, formatting, types and all tests"
 	@echo "make docs   the documentation as a site: docs/_build/index.html"
 	@echo "make clean  remove the virtual environment, caches and builds; runs/ stays"
 
 run: $(INSTALLED)
 	$(VENV)/bin/python applications/poisson.py --methods sip adam --steps 60 --output runs/poisson --resume
 
-test: $(INSTALLED)
+check: lint
+	$(VENV)/bin/python -m pytest -q $(QUICK)
+
+test: lint
+	# Two processes: tracing and compiling, most of the time, keep one core busy. A file's tests share what they compile;
+	# tests/conftest.py puts the files that take longest first, where xdist would put those of the most tests.
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+lint: $(INSTALLED)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
-	# Two processes: tracing and compiling, most of the time, keep one core busy. A file's tests share what they compile.
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/mypy
 
 # Without a network once its packages are installed; a warning (a dead link, a docstring that does not render) is an error.
 docs: $(VENV)/.docs-installed
-	$(VENV)/bin/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build
+	$(VENV)/bin/python -m sphinx --fresh-env --quiet --fail-on-warning --keep-going docs docs/_build
 
 $(VENV)/.docs-installed: requirements-docs.txt $(INSTALLED)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-docs.txt
@@ -42,5 +52,5 @@ $(INSTALLED): requirements.txt setup.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .ruff_cache .mypy_cache .xla_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

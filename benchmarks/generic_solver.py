@@ -46,7 +46,7 @@ def main(arguments):
     parser.add_count("--levels", 4, "levels of the U-Net")
     parser.add_count("--filters", 16, "its filters")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--noise", type=float, default=0.0, help="of y, over its standard deviation; its level is known")
+    parser.add_argument("--noise", type=float, default=0.0, help="of y over its standard deviation, a known level")
     parser.add_argument("--solver", default="{}", help="options of the generic solver, JSON (default: %(default)s)")
     parser.add_argument("--components", type=int, help="of the prior (default: by explained variance)")
     parser.add_count("--refine", 5, "steps of refinement")

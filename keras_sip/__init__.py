@@ -28,6 +28,7 @@ from keras_sip.data import (
     from_arrays,
 )
 from keras_sip.diagnostics import (
+    check_calibration,
     check_simulator,
     check_solver,
     diagnose,
@@ -96,6 +97,7 @@ from keras_sip.solvers import (
     MaximumAPosteriori,
     Newton,
     NormalizedGradient,
+    Posterior,
     ReverseSimulation,
     SaddleFreeNewton,
     SignStep,
@@ -184,6 +186,7 @@ __all__ = [
     "Objective",
     "PhysicsLayer",
     "Poisson",
+    "Posterior",
     "Project",
     "QuarticBowl",
     "ReverseForm",
@@ -216,6 +219,7 @@ __all__ = [
     "__version__",
     "auto_solver",
     "callbacks",
+    "check_calibration",
     "check_simulator",
     "check_solver",
     "compare",

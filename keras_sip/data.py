@@ -180,13 +180,13 @@ def as_batches(
         y, context = split_observation(observation)
         return from_arrays(simulator, y, x, context, sample_weight, batch_size=batch_size or 32, shuffle=shuffle)
     given = {"x": x, "sample_weight": sample_weight, "batch_size": batch_size}
-    given = [name for name, value in given.items() if value is not None]
-    if given or observation is None or isinstance(observation, tuple):
+    names = [name for name, value in given.items() if value is not None]
+    if names or observation is None or isinstance(observation, tuple):
         kind = type(observation).__name__
         raise ValueError(
             three_part(
                 "observations as arrays, with x and sample weights as arrays beside them, or one dataset of all three",
-                f"a {kind}" + (f" and {', '.join(given)} beside it" if given else ""),
+                f"a {kind}" + (f" and {', '.join(names)} beside it" if names else ""),
                 "Pass arrays, as fit(observation, x, sample_weight=...), or a dataset of batches (observation, x, "
                 "sample_weight), such as keras_sip.from_arrays(simulator, y, x, sample_weight=...).",
             )

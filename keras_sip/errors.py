@@ -24,7 +24,7 @@ def check_arguments(cls: type, args: tuple, kwargs: dict) -> None:
     """
     if not (args or kwargs):
         return
-    signature = inspect.signature(cls.__init__)
+    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
     try:
         signature.bind(None, *args, **kwargs)
     except TypeError as error:

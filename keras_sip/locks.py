@@ -15,7 +15,7 @@ from keras_sip.files import OutputError, writing
 try:
     import fcntl
 except ImportError:  # Windows has none: there a lock is a note of who is writing, and holds nobody off.
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 NAME = ".lock"
 # {path: [open file, how often this process holds it]}

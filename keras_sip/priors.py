@@ -15,8 +15,8 @@ from keras_sip.simulators.base import check_simulator_interface
 
 # Up to this many unknowns all principal components are taken: the covariance is dense.
 LARGEST_DENSE = 64
-# Principal components of larger x at most, unless their number is given.
-MOST_COMPONENTS = 64
+# Principal components of larger x at most, unless their number is given: each costs a solver one simulation a step.
+MOST_COMPONENTS = 32
 # Samples drawn at once.
 CHUNK = 256
 # Standard deviations of the rest's modes are at least this fraction of the largest: they are divided by.
@@ -109,7 +109,7 @@ class GaussianPrior:
         """The prior of the mean and covariance of examples.
 
         With up to 64 unknowns the covariance is dense. Of more unknowns there are so many principal components as hold
-        `explained_variance`, at most 64, and the spectrum of the rest. Components of x are compared in units of their
+        `explained_variance`, at most 32, and the spectrum of the rest. Components of x are compared in units of their
         standard deviation, those of fields in that of their channel.
 
         Args:

@@ -14,6 +14,22 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_tutorial_leads_to_error_bars_that_are_right_and_served(folder):
+    names = documentation.run_page(
+        "docs/tutorial.md", shorter=[("steps_per_epoch=1000", "steps_per_epoch=100"), ("examples=500", "examples=100")]
+    )
+    assert names["report"].passed and names["calibration"].passed
+    # Of 2,000 central 95 % intervals of a sound posterior fewer than 90 % hold the truth once in a lifetime; x is
+    # uniform and not normal, the noise level is not quite one number, and Laplace's posterior is an approximation.
+    held = np.abs(names["x"] - names["x_true"]) < 1.96 * names["error_bar"]
+    assert np.mean(held) > 0.9
+    # The truth behind the measurement is (12, 10, 12, 0.4).
+    mean, deviation = names["posterior"].mean().numpy()[0], names["posterior"].stddev().numpy()[0]
+    assert np.all(np.abs(mean - [12.0, 10.0, 12.0, 0.4]) < 3 * deviation)
+    np.testing.assert_allclose(names["answer"]["x"][0], mean, atol=0.1 * np.min(deviation))
+    np.testing.assert_allclose(names["answer"]["stddev"][0], deviation, rtol=1e-2)
+
+
 def test_own_simulator_checks_diagnoses_trains_and_refines(folder):
     # Refinement starts well enough after a fifth of the training.
     names = documentation.run_page("docs/own_simulator.md", shorter=[("steps_per_epoch=1000", "steps_per_epoch=200")])

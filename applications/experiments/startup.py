@@ -8,6 +8,7 @@ import argparse
 import os
 import pathlib
 import sys
+import threading
 import warnings
 
 FLAG = "--tensorflow-messages"
@@ -27,9 +28,16 @@ def _plain_warning(message, category, filename, number, line=None):
     return f"\n{message}\n" if category is UserWarning else _format(message, category, filename, number, line)
 
 
+def _raised_again(failure, otherwise=threading.excepthook):
+    """TensorBoard's writing thread keeps its error for the next write, which says it: no traceback of its own."""
+    if not failure.exc_type.__module__.startswith("tensorflow."):
+        otherwise(failure)
+
+
 _format = warnings.formatwarning
 if IS_COMMAND:
     sys.excepthook = _say_interrupted
+    threading.excepthook = _raised_again
     warnings.formatwarning = _plain_warning
     os.environ.setdefault("KERAS_SIP_QUIET", "1")
     # Known by now; the parsers of the commands only describe it.

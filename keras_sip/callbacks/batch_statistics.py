@@ -44,7 +44,7 @@ class BatchStatistics(keras.callbacks.Callback):
             )
             for first in range(0, examples - batch_size + 1, batch_size)
         ]
-        self._statistics = None
+        self._statistics: BatchNormStatistics | None = None
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         self.measure()

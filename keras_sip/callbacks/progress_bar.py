@@ -4,7 +4,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 from keras_sip.callbacks.follower import Follower
 
@@ -28,7 +28,9 @@ class ProgressBar(Follower):
 
     def __init__(self, title: str = "training", steps: int | None = None, stream: TextIO | None = None) -> None:
         super().__init__()
-        self.title, self.steps, self.stream, self.line = title, steps, stream, None
+        self.title, self.steps, self.stream = title, steps, stream
+        # A ProgressLine while fit runs.
+        self.line: Any = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         super().on_train_begin(logs)

@@ -190,7 +190,15 @@ def compare(
         KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint; with `resume=True` it goes on from there.
     """
     check_simulator_interface(simulator)
-    methods = _checked_methods(methods)
+    if not simulator.has("sample"):
+        raise ValueError(
+            three_part(
+                "a simulator with `sample(batch_size, seed)`: it makes the examples to train and to measure on",
+                f"{simulator!r} without one",
+                'Define it; it returns {"x": x, "y": self.forward(x)} of random x.',
+            )
+        )
+    named = _checked_methods(methods)
     seeds = [check_positive_int("seeds", seed, minimum=0) for seed in dict.fromkeys(seeds)]
     budget = None if budget is None else seconds("budget", budget)
     if steps is None:
@@ -205,23 +213,28 @@ def compare(
     is_dense = len(input_shape(simulator)) == len(simulator.x_shape) == 1
 
     def build(name: str, seed: int) -> SIPModel:
-        method = methods[name]
-        of_model = method if isinstance(method, InverseSolver) else solver
+        method = named[name]
+        of_model: Any = method if isinstance(method, InverseSolver) else solver
         method = "sip" if isinstance(method, InverseSolver) else method
         needs_solver = not isinstance(get_method(method), (Adjoint, Supervised))
         keras.utils.set_random_seed(seed)
         model = SIPModel(network(seed), simulator, of_model if needs_solver else None, method, name=name)
-        model.compile(keras.optimizers.Adam(learning_rate), steps_per_execution=STEPS_PER_EXECUTION if is_dense else 1)
+        # Batch norm is measured before each evaluation, on examples of its own, the same for all methods.
+        model.compile(
+            keras.optimizers.Adam(learning_rate),
+            steps_per_execution=STEPS_PER_EXECUTION if is_dense else 1,
+            batch_statistics="moving",
+        )
         return model
 
     # What does not go together is refused before there is a folder.
-    for name in methods:
+    for name in named:
         build(name, seeds[0])
     arguments = {
         "simulator": repr(simulator),
         "network": network(seeds[0]).name,
         "solver": repr(solver),
-        "methods": list(methods),
+        "methods": list(named),
         "seeds": seeds,
         "steps": steps,
         "budget": budget,
@@ -242,19 +255,19 @@ def compare(
             show_progress=verbose,
             say=print if verbose else lambda text: None,
         )
-        training.train_all(build, list(methods), seeds)
+        training.train_all(build, list(named), seeds)
         comparison = Comparison(
             folder.metrics,
-            {name: name for name in methods},
+            {name: name for name in named},
             heading=f"{type(simulator).__name__}, batch {batch}, Adam {learning_rate:g}, {type(solver).__name__}",
-            reference=next(iter(methods)),
+            reference=next(iter(named)),
             table_steps=TABLE_STEPS,
             evaluation_examples=evaluation_examples,
             failures=folder.failures,
-            unfinished=training.unfinished(list(methods), seeds),
+            unfinished=training.unfinished(list(named), seeds),
             models={
                 name: folder.restore(build(name, seeds[0]), name, seeds[0])
-                for name in methods
+                for name in named
                 if folder.checkpoint_step(name, seeds[0])
             },
         )
@@ -275,7 +288,7 @@ def seconds(name: str, time: float | str) -> float:
         ) from None
 
 
-def _checked_methods(methods):
+def _checked_methods(methods: Any) -> dict[str, Method]:
     """{name: method}; a name is also that of a model, a folder and a row of the tables."""
     if isinstance(methods, (str, TrainingMethod, InverseSolver)):
         methods = [methods]

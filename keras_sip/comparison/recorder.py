@@ -12,7 +12,7 @@ from keras_sip.callbacks import BatchStatistics, ExactResume
 from keras_sip.callbacks.follower import RUNNING_MEAN, Follower
 from keras_sip.callbacks.progress_bar import ProgressLine
 from keras_sip.comparison.interruption import Interruption
-from keras_sip.comparison.records import Metrics
+from keras_sip.comparison.records import Metrics, as_written
 
 SECONDS_BETWEEN_CHECKPOINTS = 60
 
@@ -84,7 +84,8 @@ class Recorder(Follower):
         if not math.isfinite(logs["loss"]):
             raise FloatingPointError(f"the loss of the training batch is {logs['loss']} at step {self.step}: diverged")
         self.model.stop_training = self.is_finished
-        self._window = [*self._window, (logs["x_error"], logs["loss"])][-RUNNING_MEAN:]
+        # As they are written: a run that goes on finds its last batches in the file.
+        self._window = [*self._window, (as_written(logs["x_error"]), as_written(logs["loss"]))][-RUNNING_MEAN:]
         x_errors, losses = zip(*self._window, strict=True)
         evaluated = self._evaluate(previous + 1, self.step)
         logs.update({f"val_{name}": value for name, value in evaluated.items()})

@@ -222,7 +222,7 @@ class Metrics:
 
     def append(self, method: str, seed: int, step: int, **values: float | None) -> Row:
         """Add a row. Where it cannot be written this is said, and it waits in memory for the next `flush`."""
-        numbers = {name: None if values.get(name) is None else float(f"{values[name]:.9g}") for name in self.measured}
+        numbers = {name: None if values.get(name) is None else as_written(values[name]) for name in self.measured}
         row = {"method": method, "seed": seed, "step": step, **numbers}
         self.rows.append(row)
         if not self._unwritten:
@@ -332,6 +332,11 @@ class Metrics:
         if step < 0 or seed < 0 or not row["method"].isprintable():
             raise ValueError("no row of a run")
         return {"method": row["method"], "seed": seed, "step": step, **numbers}
+
+
+def as_written(value: float) -> float:
+    """The number that a file gives back: nine digits, which hold a float32 exactly."""
+    return float(f"{value:.9g}")
 
 
 def _cells(line):

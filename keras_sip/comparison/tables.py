@@ -72,10 +72,11 @@ def time_tables(errors: Errors, labels: Mapping[str, str]) -> str:
         return "no method was evaluated after its first step\n"
     lines = ["error in x at equal training time, compiling apart (+-: half the seeds' range)"]
     lines += _rows(errors["error_at_seconds"], labels, "after seconds", "{:.4g}", _error, with_range=True)
-    lines += ["", "training seconds to an error in x (-: not reached by all seeds)"]
-    lines += _rows(errors["seconds_to_error"], labels, "error", "{:g}", _time)
-    lines += ["", "steps to an error in x"]
-    lines += _rows(errors["steps_to_error"], labels, "error", "{:g}", _time)
+    if any(errors["seconds_to_error"].values()):
+        lines += ["", "training seconds to an error in x (-: not reached by all seeds)"]
+        lines += _rows(errors["seconds_to_error"], labels, "error", "{:g}", _time)
+        lines += ["", "steps to an error in x"]
+        lines += _rows(errors["steps_to_error"], labels, "error", "{:g}", _time)
     return "\n".join(lines) + "\n"
 
 

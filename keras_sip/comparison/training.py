@@ -91,6 +91,7 @@ class Training:
         method, metrics = model.name, self.folder.metrics
         with Interruption() as interruption, contextlib.ExitStack() as stack:
             checkpoint = Checkpoint(self.folder.checkpoint_folder(method, seed), interruption, metrics)
+            stack.callback(checkpoint.close)
             first_step = checkpoint.restore(model)
             if first_step:
                 self.say(f"{title} goes on after step {first_step}")
@@ -136,7 +137,7 @@ def evaluation_schedule(steps: int, table_steps: Sequence[int], every: int | Non
     With `every` each such step lies between, else about eight steps a decade.
     """
     if every:
-        between = range(0, steps + 1, every)
+        between = {*range(0, steps + 1, every)}
     else:
         decades = range(len(str(steps)))
         between = {int(lead * 10**decade) for decade in decades for lead in (1, 1.5, 2, 3, 4, 5, 6, 8)}

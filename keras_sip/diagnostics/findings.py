@@ -4,8 +4,10 @@ import dataclasses
 import enum
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+from keras_sip.kernel_errors import explained
 
 WIDTH = 80
 NAME_COLUMN = 7
@@ -33,6 +35,7 @@ class Finding:
         remedy: What to do about it; empty where there is nothing to do.
         values: The numbers by the names of the report's fields.
         name: Of the check.
+        stops: Whether checks that need this one have nothing to ask where it failed.
     """
 
     verdict: Verdict
@@ -40,17 +43,18 @@ class Finding:
     remedy: str = ""
     values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     name: str = ""
+    stops: bool = True
 
     @property
-    def reached(self):
+    def reached(self) -> bool:
         return not self.measured.startswith(NOT_REACHED)
 
     @property
-    def blocks(self):
+    def blocks(self) -> bool:
         """Whether checks that need this one have nothing to ask."""
-        return self.verdict is Verdict.FAILED or not self.reached
+        return (self.verdict is Verdict.FAILED and self.stops) or not self.reached
 
-    def __str__(self):
+    def __str__(self) -> str:
         head = f" {self.verdict.value:<4}  {self.name:<16} "
         lines = _lines(head + self.measured, subsequent_indent=" " * TEXT_COLUMN)
         if self.remedy:
@@ -59,19 +63,19 @@ class Finding:
         return "\n".join(lines)
 
 
-def passed(measured, **values):
+def passed(measured: str, **values: Any) -> Finding:
     return Finding(Verdict.PASSED, measured, values=values)
 
 
-def note(measured, remedy="", **values):
+def note(measured: str, remedy: str = "", **values: Any) -> Finding:
     return Finding(Verdict.NOTE, measured, remedy, values)
 
 
-def failed(measured, remedy, **values):
-    return Finding(Verdict.FAILED, measured, remedy, values)
+def failed(measured: str, remedy: str, *, stops: bool = True, **values: Any) -> Finding:
+    return Finding(Verdict.FAILED, measured, remedy, values, stops=stops)
 
 
-def skipped(reason):
+def skipped(reason: str) -> Finding:
     return Finding(Verdict.SKIPPED, reason)
 
 
@@ -105,19 +109,19 @@ class Findings:
     findings: tuple
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
         """Whether no check failed."""
         return not self.failures
 
     @property
-    def failures(self):
+    def failures(self) -> tuple[Finding, ...]:
         """The findings that failed."""
         return tuple(finding for finding in self.findings if finding.verdict is Verdict.FAILED)
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Finding:
         return {finding.name: finding for finding in self.findings}[name]
 
-    def __str__(self):
+    def __str__(self) -> str:
         reached = [str(finding) for finding in self.findings if finding.reached]
         return "\n".join([*_lines(self.title), *reached, *_lines(self._conclusion())])
 
@@ -129,21 +133,31 @@ class Findings:
         return text + (f" Not reached because of that: {', '.join(left)}." if left else "")
 
 
-def examine(report_type, title, checks, case, print_report):
-    """Run the checks in order and gather their findings and values in a report."""
+def examine(
+    report_type: type[Findings], title: str, checks: Iterable[Check], case: Any, print_report: bool
+) -> Findings:
+    """Run the checks in order, print each finding as it comes, and gather them with their values."""
     findings = {}
+
+    def say(text):
+        # A check may take minutes, and standard output may be a file.
+        if print_report:
+            print(text, flush=True)
+
+    say("\n".join(_lines(title)))
     for check in checks:
         missing = [name for name in check.needs if findings[name].blocks]
         finding = skipped(f"{NOT_REACHED} {missing[0]}") if missing else _guarded(check, case)
         findings[check.name] = dataclasses.replace(finding, name=check.name)
+        if finding.reached:
+            say(findings[check.name])
     values = {name: value for finding in findings.values() for name, value in finding.values.items()}
     report = report_type(title=title, findings=tuple(findings.values()), **values)
-    if print_report:
-        print(report)
+    say("\n".join(_lines(report._conclusion())))
     return report
 
 
-def described(thing, limit=WIDTH - 20):
+def described(thing: Any, limit: int = WIDTH - 20) -> str:
     """`repr` on one short line, of a solver with the options that are not defaults; never an error."""
     try:
         if dataclasses.is_dataclass(thing):
@@ -165,6 +179,18 @@ def _guarded(check, case):
     try:
         return check.run(case)
     except Exception as error:  # whatever a user's simulator raises is a finding
-        # TensorFlow begins its messages with the names of internal nodes in braces.
-        text = textwrap.shorten(re.sub(r"{{.*?}}", "", str(error)), LONGEST_ERROR, placeholder=" ...")
-        return failed(f"{type(error).__name__}: {text}", check.remedy)
+        return what_raised(error, check.remedy, case)
+
+
+def what_raised(error: Exception, remedy: str, case: Any, *, stops: bool = True) -> Finding:
+    """A failure that names the error; with the remedy for the operation, where it is one of TensorFlow's kernels."""
+    # TensorFlow begins its messages with the names of internal nodes in braces.
+    text = re.sub(r"{{.*?}}", "", str(error))
+    # Where a check looks at x / x_scale, an error still speaks of the user's simulator.
+    simulator = getattr(case, "simulator", None)
+    text = text.replace(f"Nondimensional({simulator!r})", repr(simulator))
+    text = textwrap.shorten(text, LONGEST_ERROR, placeholder=" ...")
+    explanation = explained(error)
+    if explanation is None:
+        return failed(f"{type(error).__name__}: {text}", remedy, stops=stops)
+    return failed(f"{explanation.operation} in `forward` raises: {text}", explanation.remedy, stops=stops)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +11,7 @@ from keras_sip.diagnostics import examples
 from keras_sip.diagnostics.findings import Findings, described, examine
 from keras_sip.diagnostics.simulator_derivatives import DERIVATIVE_CHECKS
 from keras_sip.diagnostics.simulator_interface import INTERFACE_CHECKS
+from keras_sip.diagnostics.simulator_steps import STEP_CHECKS
 from keras_sip.errors import check_positive_int
 from keras_sip.ops import derivatives
 from keras_sip.simulators.base import root_mean_square
@@ -22,30 +24,42 @@ class SimulatorFindings(Findings):
     """What `check_simulator` returns: `passed`, `failures`, `findings`, and the text by `str`."""
 
 
-def check_simulator(simulator, *, x=None, context=None, num_examples=4, seed=0, print_report=True):
+def check_simulator(
+    simulator: Any,
+    *,
+    x: Any = None,
+    context: dict[str, Any] | None = None,
+    num_examples: int = 4,
+    solver_steps: bool = True,
+    seed: int = 0,
+    print_report: bool = True,
+) -> SimulatorFindings:
     """Check that a simulator keeps the promises that solvers, layers and models rely on.
 
     Shapes and precision of all methods; samples that follow from their seed; J v and J^T w against central differences
     and each other; finite gradients, at x = 0 too, where an untrained network starts; examples independent of each
     other; eager, graph and XLA the same; no trainable variables; an inverse that inverts; a configuration that can be
-    saved. What the simulator raises is a finding, not an error.
+    saved; one step of each kind of solver compiled by XLA, with its cost in adjoint steps (P and J^T w). What the
+    simulator raises is a finding, not an error. Findings are printed as they come.
 
     Args:
         simulator: A `Simulator`.
         x: Causes `[B, *x_shape]` to check at; None draws samples, or random numbers near 0 where there are none.
         context: What is known of them (dict of `[B, ...]`), with `x` or for a simulator without samples.
         num_examples: How many to draw, at least 2.
+        solver_steps: Compile and time solvers' steps too; most of the time of a check.
         seed: Of the samples and of the random directions.
         print_report: Print the report too.
 
     Returns:
-        A `SimulatorFindings`; `report.passed` is whether nothing failed.
+        `SimulatorFindings`; `report.passed` is whether nothing failed.
     """
     check_positive_int("num_examples", num_examples, minimum=2)
     check_positive_int("seed", seed, minimum=0)
     case = SimulatorCase(simulator, num_examples, seed, x, context)
     title = f"check_simulator: {described(simulator)}"
-    return examine(SimulatorFindings, title, SIMULATOR_CHECKS, case, print_report)
+    checks = [*SIMULATOR_CHECKS, *(STEP_CHECKS if solver_steps else ())]
+    return examine(SimulatorFindings, title, checks, case, print_report)
 
 
 # Compilers reorder sums; long chains of them amplify it.

@@ -73,7 +73,7 @@ def _solve(across_rows, across_columns, right_side):
         @tf.custom_gradient
         def solution_of(across_rows, across_columns, right_side):
             u = _substitute(*factors, tf.stop_gradient(right_side))
-            # Zero, with the derivative of u: forward accumulation, which in graphs passes by custom gradients, finds it.
+            # Zero, with the derivative of u: forward accumulation, which in graphs passes by custom gradients, sees it.
             remainder = right_side - _apply(across_rows, across_columns, u)
             u += _substitute(*factors, remainder - tf.stop_gradient(remainder))
 

@@ -1,6 +1,6 @@
 """Linear systems A x = b of each example, which never raise: a singular example is NaN, the others are as they were.
 
-On a CPU TensorFlow's own kernels (`tf.linalg.solve`, `lu`, `cholesky`, `triangular_solve`) end the whole batch with an
+On a CPU TensorFlow's own kernels (`tf.linalg.solve`, `lu`, `triangular_solve`) end the whole batch with an
 error where one matrix is singular or holds a NaN. These give that example NaN, which solvers and training leave out,
 eagerly, in graphs and under XLA. Derivatives of any order, forward and reverse, reuse the factors: with A^T w = dL/dx,
 

@@ -17,7 +17,10 @@ from keras_sip.files import new_folder, write_atomically, write_checksums, writi
 from keras_sip.ops import batched
 from keras_sip.serving import card
 from keras_sip.simulators.base import join_observation, split_observation
+from keras_sip.solvers.maximum_a_posteriori import posterior_solver
 
+# Of the search for the most probable x, as in `SIPModel.posterior`.
+POSTERIOR_STEPS = 10
 FORMATS = ("tf_saved_model", "onnx")
 MANIFEST = "keras_sip.json"
 ONNX_PACKAGES = ("onnx", "onnxruntime", "tf2onnx")
@@ -47,7 +50,9 @@ def export_saved_model(model, path, *, jit_compile=False, title=None, facts=None
     - `infer(y, context_NAME...) -> x, valid`: the network's answer, in physical units;
     - `simulate(x, context_NAME...) -> y, valid`: y = P(x);
     - `refine(y, context_NAME..., steps) -> x, objective, valid`: the answer improved by at most `steps` steps (a scalar
-      int32) of the model's solver, no example's objective above that of `infer`; only where the model has a solver.
+      int32) of the model's solver, no example's objective above that of `infer`; only where the model has a solver;
+    - `uncertainty(y, context_NAME...) -> x, stddev, valid`: mean and standard deviation of x given y, those of
+      `SIPModel.posterior`; only where there is a prior: the solver's, or one measured on samples.
 
     The batch size is free. `valid` `[B]` is false, and the answer NaN, for examples with a non-finite entry; the others
     are not affected. Beside the graph: `README.md` (model card), `keras_sip.json` (version, shapes), `SHA256SUMS`.
@@ -182,6 +187,25 @@ def _refine(model, y, context, steps):
     return {**answer, "objective": tf.where(answer["valid"], result.objective, nan)}
 
 
+def _uncertainty(model, y, context):
+    observation, good = without_bad_examples(join_observation(y, context))
+    y_target, context = split_observation(observation)
+    z, _ = model.scaled_network(observation, training=False)
+    posterior = model.physics.posterior(z, y_target, context, POSTERIOR_STEPS)
+    deviation = posterior.stddev() + tf.zeros_like(z)
+    answer = _flagged("x", posterior.mean(), good & batched.all_finite(deviation))
+    return {**answer, "stddev": _flagged("stddev", deviation, answer["valid"])["stddev"]}
+
+
+def _gives_error_bars(model):
+    """Whether a prior is given, or can be measured on samples; and the objective is a half sum of squares."""
+    try:
+        posterior_solver(model.solver).check(model.simulator)
+    except TypeError:
+        return False
+    return True
+
+
 def _flagged(name, value, good):
     valid = good & batched.all_finite(value)
     nothing = tf.fill(tf.shape(value), tf.constant(np.nan, value.dtype))
@@ -201,6 +225,8 @@ def _write_saved_model(model, folder, jit_compile):
     if model.solver is not None:
         steps = tf.TensorSpec((), tf.int32, name="steps")
         endpoints["refine"] = (lambda y, context, steps: _refine(model, y, context, steps), (y, steps))
+    if _gives_error_bars(model):
+        endpoints["uncertainty"] = (lambda y, context: _uncertainty(model, y, context), (y,))
     served, signatures = {}, {}
     for name, (function, specs) in endpoints.items():
         with _context_said(simulator):

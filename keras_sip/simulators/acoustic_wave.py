@@ -75,7 +75,8 @@ class AcousticWave(Simulator):
         self.background = check_number("background", background, exclusive=True)
         default = self.background / (12 * self.spacing)
         self.frequency = default if frequency is None else check_number("frequency", frequency, exclusive=True)
-        self.source_cell = min(int(check_number("source_at", source_at, maximum=1.0) * cells), cells - 1)
+        # Not at a wall, which gives its cell the value that leaves.
+        self.source_cell = int(np.clip(int(check_number("source_at", source_at, maximum=1.0) * cells), 1, cells - 2))
         count = check_positive_int("receivers", receivers)
         self.deviation = check_number("deviation", deviation)
         if count > cells or cells < 3 or self.steps_between > self.num_steps:

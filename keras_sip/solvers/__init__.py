@@ -49,6 +49,9 @@ from keras_sip.solvers.normalized_gradient import (
     NormalizedGradient,
     SignStep,
 )
+from keras_sip.solvers.posterior import (
+    Posterior,
+)
 from keras_sip.solvers.problem import (
     InverseProblem,
 )
@@ -82,6 +85,7 @@ __all__ = [
     "MaximumAPosteriori",
     "Newton",
     "NormalizedGradient",
+    "Posterior",
     "ReverseSimulation",
     "SaddleFreeNewton",
     "SignStep",

@@ -30,8 +30,9 @@ class SolverResult(NamedTuple):
         objective: L at x in physical units `[B]`, or None unless `evaluate_result` was asked for.
         optimality: What is left of the slope at x, `[B]`: the largest cosine between the residual and a column of J,
             MINPACK's measure, in any units of x and y; 0 at every stationary point, NaN where J vanishes. On fields the
-            norms of the columns are estimated. Where L is no half sum of squares, the largest |dL/dx_j| x_scale_j / |L|. NaN where nobody
-            has looked: after the last of `max_steps` steps, unless `evaluate_result` was asked for.
+            norms of the columns are estimated. Where L is no half sum of squares, the largest |dL/dx_j| x_scale_j /
+            |L|. NaN where nobody has looked: after the last of `max_steps` steps, unless `evaluate_result` was asked
+            for.
     """
 
     x: tf.Tensor
@@ -235,9 +236,7 @@ class InverseSolver:
         self.check(simulator)
         return simulator.as_x(x0), simulator.as_y(y_target), simulator.as_context(context)
 
-    def finish(
-        self, problem, x0, update, status, num_steps, evaluate_result=False, *, x=None, optimality=None
-    ):
+    def finish(self, problem, x0, update, status, num_steps, evaluate_result=False, *, x=None, optimality=None):
         """The result, with the update of failed examples replaced as `on_failure` says. It is always finite.
 
         Args:
@@ -394,14 +393,17 @@ class InverseSolver:
 
     def _meets_tolerances(self, step):
         """Where the first-order test holds at the point that the step started from, boolean `[B]`."""
+        return self._within(step.optimality, self.gtol) | self._is_small(step)
 
-        def within(measure, tolerance):
-            if measure is None or tolerance is None:
-                return tf.zeros_like(step.converged)
-            return measure <= max(tolerance, ROUNDINGS * np.finfo(measure.dtype.as_numpy_dtype).eps)
+    def _is_small(self, step):
+        return self._within(step.decrease, self.ftol) & self._within(step.length, self.xtol)
 
-        small = within(step.decrease, self.ftol) & within(step.length, self.xtol)
-        return within(step.optimality, self.gtol) | small
+    @staticmethod
+    def _within(measure, tolerance):
+        """Whether a measure is at most its tolerance, or a few roundings; False where one of them is None."""
+        if measure is None or tolerance is None:
+            return False
+        return measure <= max(tolerance, ROUNDINGS * np.finfo(measure.dtype.as_numpy_dtype).eps)
 
 
 def renewed(config):

@@ -4,22 +4,56 @@ import dataclasses
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_sip.errors import check_number, check_positive_int
 from keras_sip.ops import batched
+from keras_sip.ops.trust_region import damping_for_radius
 from keras_sip.solvers.base import InverseSolver, Status, Step
-from keras_sip.solvers.linear_model import check_least_squares, check_linear_options, linear_model
-from keras_sip.solvers.problem import half_square
+from keras_sip.solvers.linear_model import (
+    check_least_squares,
+    check_linear_options,
+    damped,
+    is_dense,
+    linear_model,
+)
+from keras_sip.solvers.problem import ROUNDINGS, half_square
+
+# The first of several steps is damped by no less: that costs a step at most and keeps clear of plateaus
+# (benchmarks/nist.py).
+FIRST_DAMPING = 0.1
+# A step counts as descent from this gain on; below `POOR` the next one is shorter, above `GOOD` it may be longer.
+LEAST_GAIN, POOR, GOOD = 1e-4, 0.25, 0.75
+# Steps that change nothing that could be seen, nor halve what they promise.
+MOST_IDLE = 10
+# A correction longer than this part of the step says that the second order knows no better either.
+LONGEST_CORRECTION = 0.75
 
 
 class _State(NamedTuple):
+    """`radius` of dense steps, `damping` of those without matrices.
+
+    `promise` is the least since it has been noise; `idle` counts the steps since that have not halved it.
+    """
+
+    radius: tf.Tensor
     damping: tf.Tensor
     scaling: tf.Tensor
+    promise: tf.Tensor
+    idle: tf.Tensor
 
 
 class _Trial(NamedTuple):
-    """The search for an acceptable damping, per example."""
+    """The search for an acceptable step, per example; all but `update` in float64."""
+
+    update: tf.Tensor
+    radius: tf.Tensor
+    accepted: tf.Tensor
+
+
+class _DampedTrial(NamedTuple):
+    """The same without matrices."""
 
     update: tf.Tensor
     damping: tf.Tensor
@@ -30,24 +64,31 @@ class _Trial(NamedTuple):
 @keras.saving.register_keras_serializable(package="keras_sip")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LevenbergMarquardt(InverseSolver):
-    """(J^T J + lambda D) dx = -J^T r, D = diag(J^T J) (Marquardt scaling).
+    """(J^T J + lambda D^2) dx = -J^T r, D the largest norms that the columns of J have had.
 
-    A step is taken only if it lowers its example's objective; otherwise lambda grows and the example tries again. The
-    gain ratio (actual over predicted decrease) sets lambda for the next step. Where all tries of the first step fail,
-    the status says REJECTED and the update falls back to a bounded step downhill; where those of a later one fail,
-    the example has come as far as its precision allows, and keeps what it has.
+    A step is taken only if it lowers its example's objective; otherwise it is made shorter and the example tries again.
+    Where all tries of the first step fail, the status says REJECTED and the update falls back to a bounded step
+    downhill; where those of a later one fail, the example keeps what it has: STALLED, or CONVERGED if no column of J
+    promises a decrease that could be seen.
 
-    Dense where x has few components: by one singular value decomposition of J D^-1/2 for all tries of a step. Without
-    matrices above: each try by conjugate gradients; D is then exact where y has at most `probes` components, and an
-    unbiased estimate from that many random projections of J elsewhere. Both transform as D does under a scaling of x.
+    **Dense** where x or y has few components: lambda gives |D dx| the radius of a trust region, from the singular
+    values of J D^-1, which one decomposition finds for all tries. The gain ratio (actual over predicted decrease)
+    changes the radius. In a solve of several steps each try is corrected to second order by what it found of the
+    residual's curvature, where that lowers L further: curved valleys take a fifth of the steps (measured on NIST's
+    sets). A decrease below the rounding of L counts as made, so that steps see further than L does.
+
+    **Without matrices** above: each try by conjugate gradients, lambda itself changed by the gain ratio; D is exact
+    where y has at most `probes` components, and an unbiased estimate from that many random projections of J elsewhere.
 
     Scale law: any diagonal scaling of x; any unit of y.
 
-    Source: Marquardt 1963; Moré 1978 (D never decreases); damping by the gain ratio after Nielsen 1999, Eq. 2.4.
+    Source: Moré, The Levenberg-Marquardt algorithm: implementation and theory (1978); the correction after Transtrum
+    and Sethna, Improvements to the Levenberg-Marquardt algorithm (2012), with the difference that is known already for
+    the derivative; without matrices: damping by the gain ratio after Nielsen 1999, Eq. 2.4.
 
     Args:
-        damping: lambda at the first try.
-        max_tries: Dampings tried in one step.
+        damping: lambda at the first try, which gives the first radius. Of several steps the first takes 0.1 at least.
+        max_tries: Tries in one step. In a solve of several steps the next one goes on with shorter ones.
         linear_solver, cg_steps, cg_tolerance: As in `GaussNewton`.
         probes: Random projections that estimate D.
     """
@@ -72,30 +113,143 @@ class LevenbergMarquardt(InverseSolver):
         check_least_squares(simulator, self)
 
     def init(self, problem, x):
-        return _State(tf.fill(tf.shape(x)[:1], tf.constant(self.damping, x.dtype)), tf.zeros_like(x))
+        batch = tf.shape(x)[:1]
+        return _State(
+            radius=tf.fill(batch, tf.constant(np.inf, tf.float64)),
+            damping=tf.fill(batch, tf.constant(self.damping, x.dtype)),
+            scaling=tf.zeros_like(x),
+            promise=tf.fill(batch, tf.constant(np.inf, tf.float64)),
+            idle=tf.zeros(batch, tf.int32),
+        )
 
     def step(self, problem, x, state):
         model = linear_model(problem, x, self, self.probes)
         objective = half_square(model.residual)
         norms = model.column_norms()
         scaling = tf.maximum(state.scaling, norms)
-        minimize = model.minimizer(scaling)
-        trial = self._search(problem, x, objective, minimize, state.damping)
+        state = state._replace(scaling=scaling)
         stuck = (model.is_flat() | ~model.is_finite()) & (objective > 0)
-        is_rounding, measures = model.first_order(norms)
-        failure = tf.where(trial.accepted, 0, int(Status.REJECTED))
-        failure = tf.where(stuck, int(Status.BREAKDOWN), failure)
-        failure = tf.where(model.is_finite(), failure, int(Status.NON_FINITE))
+        reason = tf.where(model.is_finite(), int(Status.BREAKDOWN), int(Status.NON_FINITE))
+        if is_dense(problem.simulator.x_shape, problem.simulator.y_shape, self.linear_solver):
+            step = self._in_trust_region(problem, x, model, objective, state)
+        else:
+            step = self._by_damping(problem, x, model, objective, norms, state)
+        return step._replace(converged=step.converged & ~stuck, failure=tf.where(stuck, reason, step.failure))
+
+    # Dense ------------------------------------------------------------------------------------------------------------
+
+    def _in_trust_region(self, problem, x, model, objective, state):
+        singular = model.singular(state.scaling)
+        square = 2 * tf.cast(objective, tf.float64)
+        first_order = model.first_order(singular)
+        # What rounding makes of L, and whether an undamped step promises no more than that.
+        epsilon = np.finfo(x.dtype.as_numpy_dtype).eps
+        share = tf.cast(model.rounding(), tf.float64) * tf.sqrt(square / model.residual.shape[1:].num_elements())
+        noise = ROUNDINGS * (epsilon * square / 2 + share)
+        promise = first_order.decrease
+        unseen = promise <= noise
+        # There the promise tells whether steps still get anywhere, and whether what is left is worth a word.
+        idle = tf.where(unseen, state.idle + tf.cast(promise >= 0.5 * state.promise, tf.int32), 0)
+        little = 2 * ROUNDINGS * (epsilon**0.5 * tf.sqrt(square) + tf.cast(model.rounding(), tf.float64))
+        settled = (idle > 0) & (tf.sqrt(2 * promise) <= little)
+
+        several = self.max_steps > 1
+        start = tf.fill([1], tf.constant(max(self.damping, FIRST_DAMPING) if several else self.damping, tf.float64))
+        radius = tf.where(
+            tf.math.is_finite(state.radius), state.radius, batched.norm(damped(singular, start[:, None])[0])
+        )
+        trial = self._search(problem, x, model, singular, radius, noise, unseen, corrects=several)
+        optimality = first_order.measures["optimality"]
+        steepest = 0.5 * tf.square(tf.cast(optimality, tf.float64)) * square
+        # Of a radius that is nothing beside x no further try comes.
+        spent = trial.radius <= epsilon * tf.cast(batched.norm(state.scaling * x), tf.float64)
+        ended = ~trial.accepted if not several else (~trial.accepted & spent) | (idle > MOST_IDLE)
         return Step(
             update=trial.update,
             objective=objective,
-            converged=is_rounding & ~stuck,
-            failure=failure,
-            state=_State(trial.damping, scaling),
-            **measures,
+            converged=first_order.is_rounding | settled | (~trial.accepted & ended & (steepest <= noise)),
+            failure=tf.where(ended, int(Status.REJECTED), 0),
+            state=state._replace(
+                radius=trial.radius,
+                promise=tf.where(unseen, tf.minimum(promise, state.promise), tf.constant(np.inf, tf.float64)),
+                idle=idle,
+            ),
+            **first_order.measures,
         )
 
-    def _search(self, problem, x, objective, minimize, damping):
+    def _search(self, problem, x, model, singular, radius, noise, unseen, *, corrects):
+        """Make the step of each example shorter until it lowers its objective."""
+        before = model.square_of(model.residual)
+
+        def at(update):
+            residual = problem.residual(x + update)
+            return residual, model.square_of(residual)
+
+        def attempt(trial):
+            damping = damping_for_radius(singular.curvatures(), singular.slopes, trial.radius)[:, None]
+            components, predicted = damped(singular, damping)
+            length = batched.norm(components)
+            update = model.displacement(singular, components)
+            residual, after = at(update)
+            if corrects:
+                curved = model.misfit(residual - model.residual) - model.product(update)
+                correction, _ = damped(singular._replace(slopes=singular.slopes_of(curved)), damping)
+                second = update + model.displacement(singular, correction)
+                lower = at(second)[1]
+                better = (batched.norm(correction) <= LONGEST_CORRECTION * length) & (lower < before)
+                better &= ~(lower >= after) & batched.all_finite(second)
+                update = batched.where_example(better, second, update)
+                after = tf.where(better, lower, after)
+            actual = before - after
+            gain = tf.where(unseen, tf.ones_like(actual), actual / predicted)
+            seen = (gain >= LEAST_GAIN) & (actual > 0) & ~unseen
+            good = (seen | (unseen & (actual >= -noise))) & batched.all_finite(update) & (predicted > 0)
+            newly = good & ~trial.accepted
+            # Where the parabola through both values and the slope has its minimum, as in MINPACK.
+            slope = predicted + 0.5 * singular.square_length(components)
+            shrink = tf.clip_by_value(0.5 * slope / (slope - actual), 0.1, 0.5)
+            shrink = tf.where(
+                tf.math.is_finite(after) & tf.math.is_finite(shrink), shrink, tf.constant(0.1, tf.float64)
+            )
+            is_free = damping[:, 0] == 0
+            longer = tf.where(is_free, 2 * length, tf.maximum(trial.radius, 2 * length))
+            after_good = tf.where((gain > GOOD) | (is_free & (gain >= POOR)), longer, trial.radius)
+            after_good = tf.where(gain < POOR, 0.5 * length, after_good)
+            radius = tf.where(good, after_good, shrink * length)
+            return _Trial(
+                update=batched.where_example(newly, update, trial.update),
+                radius=tf.where(trial.accepted, trial.radius, radius),
+                accepted=trial.accepted | newly,
+            )
+
+        # A bad or a vanishing residual cannot be lowered; to search for it would keep the others waiting.
+        hopeless = ~tf.math.is_finite(before) | (before == 0) | ~model.is_finite()
+        safe = tf.where(tf.math.is_finite(radius) & (radius > 0), radius, tf.ones_like(radius))
+        return tf.while_loop(
+            lambda trial: ~tf.reduce_all(trial.accepted),
+            lambda trial: (attempt(trial),),
+            (_Trial(tf.zeros_like(x), safe, hopeless),),
+            maximum_iterations=self.max_tries,
+        )[0]
+
+    # Without matrices -------------------------------------------------------------------------------------------------
+
+    def _by_damping(self, problem, x, model, objective, norms, state):
+        minimize = model.minimizer(state.scaling)
+        trial = self._search_damping(problem, x, objective, minimize, state.damping)
+        optimality, is_rounding = model.slopes(norms)
+        epsilon = np.finfo(x.dtype.as_numpy_dtype).eps
+        unseen = 0.5 * tf.square(optimality) <= ROUNDINGS * epsilon
+        return Step(
+            update=trial.update,
+            objective=objective,
+            converged=is_rounding | (~trial.accepted & unseen),
+            failure=tf.where(trial.accepted, 0, int(Status.REJECTED)),
+            state=state._replace(damping=trial.damping),
+            optimality=optimality,
+        )
+
+    def _search_damping(self, problem, x, objective, minimize, damping):
         """Raise the damping of each example until its step lowers its objective."""
 
         def attempt(trial):
@@ -106,18 +260,17 @@ class LevenbergMarquardt(InverseSolver):
             # A damping below the first one is left at once: a history of good steps must not use up the tries.
             raised = tf.maximum(trial.damping, tf.cast(self.damping, gain.dtype)) * trial.growth
             relaxed = trial.damping * tf.maximum(tf.cast(1 / 3, gain.dtype), 1 - (2 * gain - 1) ** 3)
-            return _Trial(
+            return _DampedTrial(
                 update=batched.where_example(newly, update, trial.update),
                 damping=tf.where(trial.accepted, trial.damping, tf.where(newly, relaxed, raised)),
                 growth=tf.where(good, trial.growth, 2 * trial.growth),
                 accepted=trial.accepted | newly,
             )
 
-        start = _Trial(
+        start = _DampedTrial(
             update=tf.zeros_like(x),
             damping=damping,
             growth=tf.fill(tf.shape(damping), tf.constant(2, damping.dtype)),
-            # A bad or a vanishing residual cannot be lowered; to search for it would keep the others waiting.
             accepted=~tf.math.is_finite(objective) | (objective == 0),
         )
         return tf.while_loop(
@@ -126,3 +279,10 @@ class LevenbergMarquardt(InverseSolver):
             (start,),
             maximum_iterations=self.max_tries,
         )[0]
+
+    def _meets_tolerances(self, step):
+        """Where the slope is level along each column, it must be so along all of them together: digits hang on that."""
+        if step.decrease is None:
+            return super()._meets_tolerances(step)
+        level = self._within(step.optimality, self.gtol) & self._within(tf.sqrt(step.decrease), self.gtol)
+        return level | self._is_small(step)

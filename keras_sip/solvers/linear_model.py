@@ -26,17 +26,40 @@ class Singular(NamedTuple):
 
     Attributes:
         squares: sigma^2 `[B, k]`.
-        slopes: sigma_i u_i . r, `[B, k]`; 0 where a singular value is nothing but rounding.
+        columns: sigma_i u_i, `[B, m, k]`.
         basis: v_i as columns, `[B, n, k]`.
+        slopes: sigma_i u_i . r, `[B, k]`; 0 where a singular value is nothing but rounding.
         seen: Where a singular value is more than rounding, boolean `[B, k]`.
         unit: D `[B, n]`.
     """
 
     squares: tf.Tensor
-    slopes: tf.Tensor
+    columns: tf.Tensor
     basis: tf.Tensor
+    slopes: tf.Tensor
     seen: tf.Tensor
     unit: tf.Tensor
+
+    def slopes_of(self, misfit):
+        """sigma_i u_i . misfit, `[B, k]`, of a vector `[B, m]`."""
+        slopes = tf.linalg.matvec(self.columns, misfit, transpose_a=True)
+        return tf.where(self.seen, slopes, tf.zeros_like(slopes))
+
+    def curvatures(self):
+        """sigma^2, and 1 along directions that are not seen."""
+        return tf.where(self.seen, self.squares, tf.ones_like(self.squares))
+
+    def square_length(self, components):
+        """|J dx|^2 `[B]` of a step with these components."""
+        return tf.reduce_sum(self.squares * tf.square(components), axis=1)
+
+
+class FirstOrder(NamedTuple):
+    """What an undamped step tells of the point: see `DenseModel.first_order`."""
+
+    is_rounding: tf.Tensor
+    decrease: tf.Tensor
+    measures: dict
 
 
 class DenseModel:
@@ -89,31 +112,34 @@ class DenseModel:
         if size <= rows:
             columns, basis = orthogonal_columns(scaled)
             squares = tf.reduce_sum(tf.square(columns), axis=1)
-            slopes = tf.linalg.matvec(columns, self._misfit, transpose_a=True)
         else:
             # The few rows of a wide J: those of its transpose are rotated until they are orthogonal.
             rotated, left = orthogonal_columns(tf.linalg.matrix_transpose(scaled))
             squares = tf.reduce_sum(tf.square(rotated), axis=1)
             values = tf.sqrt(squares)
-            slopes = values * tf.linalg.matvec(left, self._misfit, transpose_a=True)
-            basis = rotated / _safe(values)[:, None]
+            columns, basis = left * values[:, None], rotated / _safe(values)[:, None]
+        # A column is good to a rounding of its own norm, which D may exceed.
         rounding = max(rows, size) * np.finfo(self._x.dtype.as_numpy_dtype).eps
-        seen = squares > rounding**2 * tf.reduce_max(squares, axis=1, keepdims=True)
-        return Singular(squares, tf.where(seen, slopes, tf.zeros_like(slopes)), basis, seen, unit)
+        noise = tf.linalg.matvec(tf.square(basis), tf.square(rounding * self._norms / unit), transpose_a=True)
+        seen = squares > noise
+        singular = Singular(squares, columns, basis, 0.0 * squares, seen, unit)
+        return singular._replace(slopes=singular.slopes_of(self._misfit))
 
-    def minimizer(self, scaling=None):
-        """damping `[B]` -> (dx, decrease): dx minimises |r + J dx|^2 + damping |D dx|^2.
+    def displacement(self, singular, components):
+        """dx in the shape of x of a step with these components along the basis."""
+        return self._like_x(tf.linalg.matvec(singular.basis, components) / singular.unit)
 
-        The decrease is that of 1/2 |r + J dx|^2 plus the damping's share, by a formula without cancellation.
-        """
-        singular = self.singular(scaling)
+    def product(self, dx):
+        """J dx `[B, m]`, in float64."""
+        return tf.linalg.matvec(self._jacobian, tf.cast(tf.reshape(dx, tf.shape(self._norms)), tf.float64))
 
-        def minimize(damping):
-            components, decrease = _damped(singular, tf.cast(damping, tf.float64)[:, None])
-            dx = tf.linalg.matvec(singular.basis, components) / singular.unit
-            return self._like_x(dx), tf.cast(decrease, self._x.dtype)
+    def misfit(self, residual):
+        """A residual as `[B, m]`, in float64."""
+        return tf.cast(tf.reshape(residual, tf.shape(self._misfit)), tf.float64)
 
-        return minimize
+    def square_of(self, residual):
+        """Half its square `[B]`, summed in float64."""
+        return 0.5 * tf.reduce_sum(tf.square(self.misfit(residual)), axis=1)
 
     def gauss_newton_step(self):
         """(dx, is_rounding, measures): the shortest of the steps that minimise |r + J dx|^2.
@@ -121,10 +147,8 @@ class DenseModel:
         is_rounding `[B]`: whether what it promises is all rounding. `measures` are what `Step` reports of the point.
         """
         singular = self.singular()
-        components, decrease = _damped(singular, tf.zeros([], tf.float64))
-        scaled = tf.linalg.matvec(singular.basis, components)
-        length = tf.cast(batched.norm(scaled), self._x.dtype)
-        dx = scaled / singular.unit
+        components, decrease = damped(singular, tf.zeros([], tf.float64))
+        dx = tf.linalg.matvec(singular.basis, components) / singular.unit
         lacking = ~tf.reduce_all(singular.seen, axis=1)
         if singular.basis.shape[1] > singular.basis.shape[2]:
             dx = _shortest(singular, components)
@@ -133,28 +157,28 @@ class DenseModel:
             shorter = tf.cond(anywhere, lambda: _shortest(singular, components), lambda: dx)
             dx = batched.where_example(lacking, shorter, dx)
         decrease = tf.cast(decrease, self._x.dtype)
-        return self._like_x(dx), self.is_rounding(decrease), self.measures(decrease, length)
+        return self._like_x(dx), self.is_rounding(decrease), self._measures(decrease, singular, components)
 
-    def first_order(self, norms):
-        """(is_rounding, measures) of an undamped step: see `gauss_newton_step`; `norms` are those of the columns."""
-        singular = self.singular()
-        components, decrease = _damped(singular, tf.zeros([], tf.float64))
-        length = tf.cast(batched.norm(components), self._x.dtype)
-        decrease = tf.cast(decrease, self._x.dtype)
-        return self.is_rounding(decrease), self.measures(decrease, length)
+    def first_order(self, singular):
+        """The `FirstOrder` of an undamped step: whether what it promises is rounding, and how much of L / m^2 it is."""
+        components, decrease = damped(singular, tf.zeros([], tf.float64))
+        single = tf.cast(decrease, self._x.dtype)
+        return FirstOrder(self.is_rounding(single), decrease, self._measures(single, singular, components))
 
     def is_rounding(self, decrease):
         """Whether the decrease that an undamped step promises is all rounding, boolean `[B]`."""
         return tf.sqrt(2 * decrease) <= ROUNDINGS * self.rounding()
 
-    def measures(self, decrease, length):
+    def _measures(self, decrease, singular, components):
         """What `Step` reports of the point: optimality, and the decrease and the length of an undamped step."""
         objective = half_square(self.residual)
-        size = batched.norm(self.column_norms() * self._x)
+        size = batched.norm(singular.unit * tf.cast(tf.reshape(self._x, tf.shape(singular.unit)), tf.float64))
+        # What does not see x promises nothing, and that is no convergence.
+        decrease = tf.where(self.is_flat(), tf.constant(np.nan, decrease.dtype), decrease)
         return {
             "optimality": self.slopes()[0],
             "decrease": decrease / _safe(objective),
-            "length": length / size,
+            "length": tf.cast(batched.norm(components) / size, self._x.dtype),
         }
 
     def _like_x(self, values):
@@ -201,18 +225,16 @@ class MatrixFreeModel:
         measures = {"optimality": optimality, "decrease": decrease, "length": batched.norm(dx) / batched.norm(self._x)}
         return dx, is_rounding & worth_a_look, measures
 
-    def first_order(self, norms):
-        """(is_rounding, measures) of the slope: see `gauss_newton_step`; `norms` are those of the columns."""
-        optimality, is_rounding = self.slopes(norms)
-        return is_rounding, {"optimality": optimality}
-
     def slopes(self, norms):
         """(optimality, is_rounding) `[B]`: see `problem.slopes`."""
         rounding = self._problem.rounding(self._x, self._y, norms)
         return slopes(self.residual, self._gradient, norms, rounding)
 
     def minimizer(self, scaling=None):
-        """As that of `DenseModel`, as far as CG goes."""
+        """damping `[B]` -> (dx, decrease): dx minimises |r + J dx|^2 + damping |D dx|^2 as far as CG goes.
+
+        The decrease is that of 1/2 |r + J dx|^2 plus the damping's share.
+        """
         unit = 1.0 / tf.where(scaling > 0, scaling, tf.ones_like(scaling)) if scaling is not None else 1.0
 
         def minimize(damping):
@@ -233,8 +255,11 @@ def _safe(values):
     return tf.where(values > 0, values, tf.ones_like(values))
 
 
-def _damped(singular, damping):
-    """(components along the basis, decrease) of the damped minimum."""
+def damped(singular, damping):
+    """(components `[B, k]` along the basis, decrease `[B]`) of the minimum of |r + J dx|^2 + damping |D dx|^2.
+
+    The decrease is that of 1/2 |r + J dx|^2 plus the damping's share, by a formula without cancellation.
+    """
     curvatures = tf.where(singular.seen, singular.squares + damping, tf.ones_like(singular.squares))
     components = -singular.slopes / curvatures
     return components, 0.5 * tf.reduce_sum((singular.squares + 2 * damping) * tf.square(components), axis=1)

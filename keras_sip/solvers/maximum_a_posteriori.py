@@ -21,10 +21,15 @@ from keras_sip.solvers.whitened_problem import (
     WhitenedModel,
     WhitenedProblem,
     component_products,
+    directional_products,
     noise_deviation,
     squared_norm,
 )
 
+# Samples of the rest that tell what it does in y.
+REST_PROBES = 16
+# No trust region: radii are squared.
+LARGEST_RADIUS = 1e100
 ANCHORS = ("prior", "start")
 # The first trust region, in units of a sample's distance from the mean, sqrt(k), plus the start's.
 FIRST_RADIUS = 2.0
@@ -67,9 +72,9 @@ class MaximumAPosteriori(InverseSolver):
     - Where P is linear and diagonal in a Fourier, sine or cosine basis to rounding, which is measured
       (`DiagonalForm.measured`), the minimum is found mode by mode, in one step.
 
-    sigma is context["noise_level"] where it is known, one standard deviation for each example or for each datum; 0 means
-    that y is exact but for its rounding. Elsewhere it is `noise` times the root mean square of the residual, which makes
-    the prior a regularisation that fades as y is explained.
+    sigma is context["noise_level"] where it is known, one standard deviation for each example or for each datum; 0
+    means that y is exact but for its rounding. Elsewhere it is `noise` times the root mean square of the residual,
+    which makes the prior a regularisation that fades as y is explained.
 
     `posterior` gives error bars, which are worth as much as the noise level and the prior.
 
@@ -214,9 +219,10 @@ class MaximumAPosteriori(InverseSolver):
         """The Gaussian of x given y, N(x_MAP, (J^T J / sigma^2 + C^-1)^-1): a `Posterior`.
 
         A tensorflow-probability distribution of x `[B, *x_shape]` with mean, stddev and variance of each component and
-        samples. Its root is of the size of the prior's components, never dense in fields; what the components leave out
-        keeps the prior's variance. Exact where P is linear; else it is the Gaussian that fits at the minimum (Laplace's
-        approximation), and of one minimum.
+        samples. Its root is of the size of the prior's components, never dense in fields. What the components leave out
+        keeps the prior's variance, and what it does in y counts as noise (measured with 16 samples of it). Exact where
+        P is linear and the components, or a measured form, are the whole prior; else it is the Gaussian that fits at
+        the minimum (Laplace's approximation), and of one minimum.
 
         Args:
             simulator: The process P.
@@ -231,11 +237,19 @@ class MaximumAPosteriori(InverseSolver):
             return form.posterior(problem, self.noise)
         solver = self.with_options(anchor="prior")
         progress = solver._iterate(problem, solver._start(problem, x), steps)
-        prior = self.prior_of(simulator)
+        prior, full = self.prior_of(simulator), self.prior_of_posterior(simulator)
         z = self._position(prior, progress.x)
-        model = self._model(problem, prior, z, tf.nest.map_structure(tf.zeros_like, z))
-        full = self.prior_of_posterior(simulator)
-        return Posterior(prior.unwhiten(z), model.cholesky(), full)
+        at_mean = tf.nest.map_structure(tf.zeros_like, z)
+        if full.spectrum is None:
+            model = self._model(problem, prior, z, at_mean)
+            return Posterior(prior.unwhiten(z), model.cholesky(), prior=full)
+        # What the components leave out of x is noise in y to them, besides the measurement's.
+        variance = self._variance_of_rest_in_y(problem, prior.unwhiten(z), full)
+        model = self._model(problem, prior, z, at_mean, variance)
+        if not self.rest_steps:
+            infinite = tf.fill(tf.shape(x)[:1], tf.constant(LARGEST_RADIUS, tf.float64))
+            z = moved_along(z, model.components_step(infinite).step, tf.ones_like(infinite))
+        return Posterior(prior.unwhiten(z), model.cholesky(), prior=full)
 
     def prior_of_posterior(self, simulator):
         """The prior with its rest, which error bars have whether the solver looks for it or not."""
@@ -266,10 +280,20 @@ class MaximumAPosteriori(InverseSolver):
         share = longest / tf.maximum(length, tf.cast(longest, length.dtype))
         return z._replace(field=z.field * batched.expand(share, z.field))
 
-    def _model(self, problem, prior, z, anchor):
+    def _model(self, problem, prior, z, anchor, more_variance=None):
         residual, jacobian = component_products(problem, prior.unwhiten(z), prior)
         deviation = noise_deviation(problem, residual, self.noise)
+        if more_variance is not None:
+            deviation = tf.sqrt(tf.square(deviation) + more_variance)
         return WhitenedModel(WhitenedProblem(problem, prior, deviation, anchor), z, residual, jacobian)
+
+    def _variance_of_rest_in_y(self, problem, x, prior):
+        """E |J e|^2 of each entry of the residual, e the rest of a sample, in the problem's unit."""
+        with tf.init_scope():
+            white = prior.white(REST_PROBES, (0, 0), dtype="float64")
+            rest = prior.root(white._replace(components=tf.zeros_like(white.components))).numpy()
+        residual, products = directional_products(problem, x, rest)
+        return tf.reshape(tf.reduce_mean(tf.square(products), axis=1), tf.shape(residual))
 
     def _search(self, whitened, model, step):
         """Shorten the step of each example until it lowers phi."""
@@ -334,3 +358,8 @@ def moved_along(z, step, share):
     """z + share * step, in the precision of z."""
     share = tf.cast(share, z.components.dtype)
     return tf.nest.map_structure(lambda part, change: part + batched.expand(share, part) * change, z, step)
+
+
+def posterior_solver(solver):
+    """The solver that gives error bars: the model's own where it can, else one with a measured prior."""
+    return solver if hasattr(solver, "posterior") else MaximumAPosteriori()

@@ -16,12 +16,13 @@ class Posterior(tfp.distributions.Distribution):
     Args:
         mean: `[B, *x_shape]`.
         cholesky: Of I + G G^T `[B, k, k]`, float64: G = J F^T / sigma.
-        prior: The `GaussianPrior`.
         share_of_rest: What y leaves of the variance of each mode of the rest, `[B, *modes]`, float64; None is all.
+        prior: The `GaussianPrior`.
     """
 
-    def __init__(self, mean, cholesky, prior, share_of_rest=None, name="Posterior"):
+    def __init__(self, mean, cholesky, share_of_rest=None, *, prior, name="Posterior"):
         parameters = dict(locals())
+        share_of_rest = None if isinstance(share_of_rest, tuple) else share_of_rest
         self._mean_x, self._cholesky, self.prior, self._share_of_rest = mean, cholesky, prior, share_of_rest
         super().__init__(
             dtype=mean.dtype,
@@ -31,6 +32,11 @@ class Posterior(tfp.distributions.Distribution):
             parameters=parameters,
             name=name,
         )
+
+    @property
+    def tensors(self):
+        """(mean, cholesky, share_of_rest or ()): what a graph can return; `Posterior(*tensors, prior=prior)` is it."""
+        return self._mean_x, self._cholesky, () if self._share_of_rest is None else self._share_of_rest
 
     def quantile_of_samples(self, probabilities, num=1000, seed=0):
         """Quantiles of each component by samples, `[len(probabilities), B, *x_shape]`."""
@@ -75,9 +81,11 @@ class Posterior(tfp.distributions.Distribution):
         return tf.sqrt(self._variance())
 
     def _sample_n(self, n, seed=None):
-        seed = tfp.random.sanitize_seed(seed)
+        # An int is all that the samples depend on, as everywhere in the package.
+        if not isinstance(seed, int):
+            seed = tf.cast(tfp.random.sanitize_seed(seed), tf.int64)
         batch, size = tf.shape(self._mean_x)[0], self.prior.num_components
-        first, second = tf.unstack(random_fields.split_seed(tf.cast(seed, tf.int64), 2))
+        first, second = tf.unstack(random_fields.split_seed(seed, 2))
         white = random_fields.normal(tf.stack([n * batch, max(size, 1)]), first, dtype="float64")[:, :size]
         white = tf.transpose(tf.reshape(white, [n, batch, size]), [1, 2, 0])
         # L^-T, whose square is (L L^T)^-1.

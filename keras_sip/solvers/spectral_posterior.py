@@ -61,7 +61,7 @@ class SpectralPosterior:
         explained = np.square(np.abs(transfer)) * signal
         share = tf.cast(variance, tf.float64) / (tf.constant(explained) + tf.cast(variance, tf.float64))
         cholesky = tf.zeros([tf.shape(mean)[0], 0, 0], tf.float64)
-        return Posterior(mean, cholesky, self.prior, share_of_rest=share)
+        return Posterior(mean, cholesky, share, prior=self.prior)
 
     def _scale_square(self):
         """Of the prior's unit, a spectrum of one number for each channel."""

@@ -70,7 +70,7 @@ class TrainingMethod:
         return super().__new__(cls)
 
     # The solver to train with, where it is not the model's.
-    solver = None
+    solver: InverseSolver | None = None
     needs_labels = False
     optimizer_steps = 1
     # Norm of z - (z0 + U) that the network descends; second-order optimizers need the half square.

@@ -20,6 +20,8 @@ from keras_sip.data import (
 from keras_sip.errors import check_choice, check_positive_int, three_part
 from keras_sip.simulators.base import Simulator, check_simulator_interface, split_observation
 from keras_sip.solvers.base import InverseSolver, SolverResult, Status
+from keras_sip.solvers.maximum_a_posteriori import posterior_solver
+from keras_sip.solvers.posterior import Posterior
 from keras_sip.training import methods, metrics, weight_problem
 from keras_sip.training.batch_statistics import MeasuredStatistics, batch_norms
 from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_fit, check_network
@@ -90,7 +92,8 @@ class SIPModel(keras.Model):
         self._phase = "train"
         # As a graph: thousands of small operations, slow one by one.
         self._refine = tf.function(self._refined, reduce_retracing=True)
-        self._statistics = None
+        self._posterior = tf.function(self._posterior_tensors, reduce_retracing=True)
+        self._statistics: MeasuredStatistics | None = None
         # Built here: a model trained by train_step alone would be saved without its optimizer.
         self.built = True
 
@@ -221,10 +224,34 @@ class SIPModel(keras.Model):
         self.measure_statistics()
         return self._refine(as_observation(self.simulator, observation), tf.constant(max_steps))
 
+    def posterior(self, observation: Any, max_steps: int = 10) -> Posterior:
+        """What x may be, given the observation: a tensorflow-probability distribution around the refined answer.
+
+            posterior = model.posterior(observation)
+            x, error_bar = posterior.mean(), posterior.stddev()
+
+        By the model's solver where it is a `MaximumAPosteriori`, else by one with a prior measured on the simulator's
+        samples. The noise of y should be known: `context["noise_level"]`. `keras_sip.check_calibration` says whether
+        error bars are right. An observation that is not finite has a mean of NaN.
+
+        Args:
+            observation: y, or {"y", "context"}.
+            max_steps: Of the search for the most probable x, which starts at the network's answer.
+
+        Returns:
+            A `Posterior` in physical units.
+        """
+        check_positive_int("max_steps", max_steps)
+        solver = posterior_solver(self.solver)
+        solver.check(self.simulator)
+        self.measure_statistics()
+        tensors = self._posterior(as_observation(self.simulator, observation), tf.constant(max_steps))
+        return Posterior(*tensors, prior=solver.prior_of_posterior(self.simulator))
+
     def export(
         self, path: str | os.PathLike, *, format: Literal["tf_saved_model", "onnx"] = "tf_saved_model", **options: Any
     ) -> None:
-        """Write the model for serving: a SavedModel with the signatures infer, simulate and refine, or ONNX.
+        """Write the model for serving: a SavedModel (signatures infer, simulate, refine, uncertainty), or ONNX.
 
         Args:
             path: What does not exist yet: a folder, or with "onnx" a file.
@@ -368,6 +395,13 @@ class SIPModel(keras.Model):
             status=tf.where(good, result.status, int(Status.NON_FINITE)),
             objective=unless_bad(good, result.objective),
         )
+
+    def _posterior_tensors(self, observation, steps):
+        observation, good = without_bad_examples(observation)
+        y_target, context = split_observation(observation)
+        z, _ = self.scaled_network(observation, training=False)
+        mean, *others = self.physics.posterior(z, y_target, context, steps).tensors
+        return unless_bad(good, mean), *others
 
     @property
     def _whole_step(self):

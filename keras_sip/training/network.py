@@ -32,7 +32,7 @@ class ScaledNetwork:
         self.network, self.physics = network, physics
         scale = _measured_input_scale(physics.simulator) if input_scale is None else input_scale
         self.input_scale = _by_input(np.asarray, scale)
-        self.optimizer = None
+        self.optimizer: Any = None
 
     @property
     def trainable_variables(self) -> list:

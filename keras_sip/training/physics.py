@@ -12,6 +12,8 @@ from keras_sip.ops import batched
 from keras_sip.simulators.base import Simulator, check_simulator_interface
 from keras_sip.simulators.nondimensional import Nondimensional
 from keras_sip.solvers.base import InverseSolver, SolverResult
+from keras_sip.solvers.maximum_a_posteriori import posterior_solver
+from keras_sip.solvers.posterior import Posterior
 from keras_sip.solvers.problem import half_square
 from keras_sip.training.checks import checked_solver
 
@@ -116,7 +118,7 @@ class ScaledPhysics:
         One program for both, if the solver allows it: what they have in common is computed once.
         """
         solver = solver or self.solver
-        forward = self.scaled.forward if solver.compiles_as_one else self.simulate
+        forward = self.scaled.forward if solver is not None and solver.compiles_as_one else self.simulate
 
         def solve(z, y_target, context):
             y = forward(z, context)
@@ -136,6 +138,11 @@ class ScaledPhysics:
 
         result = self.solver.refine(self.scaled, z, y_target, context, steps=steps)
         return result._replace(objective=self.loss(result.y, y_target, context))
+
+    def posterior(self, z: tf.Tensor, y_target: tf.Tensor, context: dict | None, steps: int | tf.Tensor) -> Posterior:
+        """What x may be, in physical units, around the most probable one that is found from z in `steps` steps."""
+        solver = posterior_solver(self.solver)
+        return solver.posterior(self.simulator, self.to_physical(z), y_target, context, steps=steps)
 
     def not_descending(
         self, z: tf.Tensor, y: tf.Tensor, update: tf.Tensor, y_target: tf.Tensor, context: dict | None

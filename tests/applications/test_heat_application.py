@@ -26,6 +26,7 @@ def test_variants_are_built_with_what_they_name():
         **dict.fromkeys(("sip", "sip_muon"), "DampedSpectralInverse"),
         **dict.fromkeys(("sip_wiener", "sip_wiener_muon"), "WienerInverse"),
         "gauss_newton": "GaussNewton",
+        "sip_generic": "MaximumAPosteriori",
     }
     solvers = {name: variant.solver(options) for name, variant in heat.VARIANTS.items() if variant.solver}
     assert {name: type(solver).__name__ for name, solver in solvers.items()} == expected

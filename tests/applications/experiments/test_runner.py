@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -51,6 +52,13 @@ def no_matplotlib(monkeypatch):
     monkeypatch.setattr(plotting, "available", lambda: False)
 
 
+@pytest.fixture
+def training_only(no_matplotlib, monkeypatch):
+    """A run that is trained and recorded, without what `finished` is tested for: event files, table, exports."""
+    monkeypatch.setattr(runner, "TensorBoard", lambda *arguments, **options: keras.callbacks.Callback())
+    monkeypatch.setattr(runner, "write_results", lambda run: None)
+
+
 def without_times(path):
     """The rows of metrics.csv of a run, without the columns that no two runs share."""
     return [
@@ -65,7 +73,7 @@ def state(path):
     return [variable.numpy() for variable in [*model.variables, *model.optimizer.variables]]
 
 
-def test_interrupted_and_resumed_run_is_bit_identical(finished, no_matplotlib, tmp_path, monkeypatch, capsys):
+def test_interrupted_and_resumed_run_is_bit_identical(finished, training_only, tmp_path, monkeypatch, capsys):
     output = tmp_path / "run"
     command = ("--methods", "sip", "--seeds", 1, "--output", output)
     with monkeypatch.context() as patch:
@@ -77,6 +85,7 @@ def test_interrupted_and_resumed_run_is_bit_identical(finished, no_matplotlib, t
     )
     assert [path.name for path in (output / "checkpoints").iterdir()] == ["sip_seed1"]
     assert Checkpoints(output / "checkpoints" / "sip_seed1").steps() == [3, 7]
+    assert not list(output.rglob(".lock"))
 
     # A program that is killed leaves rows after its last checkpoint, and half a row.
     with (output / "metrics.csv").open("a") as file:
@@ -121,7 +130,7 @@ def test_a_folder_that_cannot_be_written_is_refused_in_three_parts(capsys):
     assert "Expected to be able to write /proc/run" in error and "\nReceived " in error and "Make the folder" in error
 
 
-def test_a_full_disk_ends_the_run_with_a_message_and_loses_nothing(finished, no_matplotlib, tmp_path, capsys):
+def test_a_full_disk_ends_the_run_with_a_message_and_loses_nothing(finished, training_only, tmp_path, capsys):
     output = tmp_path / "run"
     command = ("--methods", "sip", "--seeds", 1, "--output", output, "--quiet")
     assert run(*command, "--steps", 5) == 0
@@ -165,7 +174,7 @@ def test_a_second_process_is_refused_by_the_name_of_the_first(finished, capsys):
     ("arguments", "message"),
     [
         ((), "go on with that run with --resume"),
-        (("--resume", "--batch", 4), "batch=4 instead of 3"),
+        (("--resume", "--batch", 4), "batch=4 instead of 64"),
         (("--resume", "--resolution", 6), "resolution=[6, 6] instead of [8, 8]"),
     ],
 )
@@ -240,7 +249,7 @@ def test_poisson_builds_every_variant_with_the_papers_settings():
         assert model.batch_reduction == "sum"
 
 
-def test_a_system_without_a_grid_runs_many_steps_an_execution_and_measures_its_own_errors(no_matplotlib, tmp_path):
+def test_a_system_without_a_grid_runs_many_steps_an_execution_and_measures_its_own_errors(training_only, tmp_path):
     def error_of_mean(simulator, x, x_ref):
         return tf.abs(tf.reduce_mean(x - x_ref, axis=(1, 2, 3)))
 
@@ -265,7 +274,7 @@ def test_a_system_without_a_grid_runs_many_steps_an_execution_and_measures_its_o
     np.testing.assert_allclose(rows[-1]["mean_error"], expected, rtol=1e-5)
 
 
-def test_many_steps_an_execution_reach_the_weights_of_single_steps(finished, no_matplotlib, tmp_path):
+def test_many_steps_an_execution_reach_the_weights_of_single_steps(finished, training_only, tmp_path):
     experiment = dataclasses.replace(TINY, steps_per_execution=4)
     assert run("--methods", "sip", "--seeds", 1, "--output", tmp_path / "run", experiment=experiment) == 0
     for together, one_by_one in zip(state(tmp_path / "run"), state(finished.path), strict=True):
