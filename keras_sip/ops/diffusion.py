@@ -39,7 +39,8 @@ def solve_diffusion(log_coefficient: tf.Tensor, source: tf.Tensor, *, spacing: f
     # Scaled by the mean: exp(log a) itself may leave the range of float64.
     level = tf.reduce_mean(log_a, axis=[1, 2], keepdims=True)
     sources = tf.where(usable, sources + tf.zeros_like(log_a), tf.zeros_like(log_a))
-    solution = _solve(*_transmissibilities(tf.exp(log_a - level)), sources * spacing**2)
+    across_rows, across_columns = _transmissibilities(tf.exp(log_a - level))
+    solution = _solve(across_rows, across_columns, sources * spacing**2)
     solution = tf.where(usable, tf.exp(-level) * solution, tf.constant(np.nan, tf.float64))
     return tf.cast(solution, dtype)
 
