@@ -77,7 +77,8 @@ def test_own_networks_learn(folder):
 
 
 def test_noise_masks_and_context(folder):
-    names = documentation.run_page("docs/observations.md", shorter=[("steps_per_epoch=200", "steps_per_epoch=100")])
+    shorter = [("steps_per_epoch=200", "steps_per_epoch=100"), ("steps_per_epoch=20,", "steps_per_epoch=1,")]
+    names = documentation.run_page("docs/observations.md", shorter=shorter)
     # Temperatures near 100 in float32 determine the first one and the rate to 1e-4.
     assert np.max(np.abs(names["x"] - names["x_true"])) < 1e-3
     residual = names["Weighed"]().residual(np.ones((1, 8), "float32"), np.zeros((1, 8), "float32"))
@@ -85,7 +86,8 @@ def test_noise_masks_and_context(folder):
 
 
 def test_training_methods_where_there_are_several_answers(folder):
-    names = documentation.run_page("docs/training_methods.md", shorter=[("steps_per_epoch=500", "steps_per_epoch=200")])
+    shorter = [("steps_per_epoch=500", "steps_per_epoch=200"), ("steps=300, batch=100, seeds=(0, 1)", "steps=50")]
+    names = documentation.run_page("docs/training_methods.md", shorter=shorter)
     # Half of the range is what an answer of 45 degrees misses on average: the integral of 1 - sin over its period.
     assert names["misses"]["supervised"] > 0.2
     assert names["misses"]["sip"] < 0.03 and names["misses"]["adjoint"] < 0.06

@@ -28,6 +28,7 @@ from keras_sip.errors import check_positive_int, three_part
 ZERO = tf.UnconnectedGradients.ZERO
 
 
+@tf.autograph.experimental.do_not_convert
 def integrate(
     step: Callable,
     state: Any,
