@@ -28,6 +28,7 @@ from keras_sip.errors import check_positive_int, three_part
 ZERO = tf.UnconnectedGradients.ZERO
 
 
+@tf.autograph.experimental.do_not_convert
 def integrate(
     step: Callable,
     state: Any,
@@ -421,7 +422,8 @@ def _checked_next(state, following):
                 "Keep structure, shapes and dtypes from step to step: check casts, axes and what `step` returns.",
             )
         )
-    return [tf.ensure_shape(b, a.shape) for a, b in pairs]
+    # Only where it says more: eager forward accumulation has no derivative of it.
+    return [b if a.shape == b.shape else tf.ensure_shape(b, a.shape) for a, b in pairs]
 
 
 def _checked_save_at(save_at, num_steps):

@@ -104,4 +104,4 @@ def test_wrong_words_are_refused_with_what_is_allowed(words, capsys):
         heat.run(list(words))
     assert caught.value.code == 2
     said = capsys.readouterr().err
-    assert any(allowed in said for allowed in ("'hyperparameters'", "sip, adam", "at least 0", "above 0"))
+    assert any(allowed in said for allowed in ("'hyperparameters'", "sip_generic, adam", "at least 0", "above 0"))
