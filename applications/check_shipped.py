@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Sequence
 
 from experiments.startup import add_flag, keras_sip
 
@@ -28,7 +29,7 @@ TOLERANCE = 1e-6
 PROGRAM = pathlib.Path(__file__).with_name("experiments.plain_tensorflow.py")
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Check all models; returns the exit code, 1 where one deviates."""
     options = parse_options(argv)
     models = list_pretrained(options.models)
@@ -53,7 +54,7 @@ def main(argv=None):
     return int(wrong)
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--models", type=pathlib.Path, metavar="FOLDER", help="default: those that ship")

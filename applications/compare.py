@@ -29,6 +29,7 @@ import importlib
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 
 from experiments.startup import keras_sip  # noqa: F401
 
@@ -41,7 +42,7 @@ from studies.robustness import write_robustness
 DEFAULT_FRACTION = 0.2
 
 
-def run(argv=None):
+def run(argv: Sequence[str] | None = None) -> int:
     """The comparison of the experiment that the first word names; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):

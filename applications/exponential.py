@@ -10,13 +10,14 @@ the batch. An interrupted run goes on with the same command and --resume.
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from experiments.startup import keras_sip
 
 import keras
 
 from ensembles import exponential_figure
-from experiments.baselines import adam, adam_with
+from experiments.baselines import adam, adam_with, generic
 from experiments.experiment import Experiment, adjoint, sip, supervised
 from experiments.runner import main
 from keras_sip import LevenbergMarquardt, LimitedStep, SaddleFreeNewton, SignStep
@@ -52,6 +53,7 @@ VARIANTS = {
     "newton_damped": sip("Newton, damped", "|g| / (|h| + 0.01) downhill", SaddleFreeNewton(damping=0.01), sgd),
     "supervised": supervised(sgd, about="regression on the true x, SGD 1e-2"),
     "sip": sip("SIP", "Levenberg-Marquardt, Adam 1e-2", LEVENBERG_MARQUARDT, adam_with(1e-2)),
+    "sip_generic": generic(adam_with(1e-2)),
     "sip_sign": sip("SIP, unit steps", "updates of unit length, Adam 1e-2", SignStep(), adam_with(1e-2)),
     "sip_relu": sip(
         "SIP, ReLU",
@@ -66,7 +68,7 @@ VARIANTS = {
 }
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-input", action="store_true", help="the network sees log y")
 
 
@@ -92,7 +94,7 @@ EXPERIMENT = Experiment(
 )
 
 
-def run(argv=None):
+def run(argv: Sequence[str] | None = None) -> int:
     """The comparison, or the paper's figure."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--figure", action="store_true")

@@ -15,13 +15,15 @@ reconstructions.png, event files for `tensorboard --logdir FOLDER` and the train
 interrupted run goes on with the same command and --resume.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
 
 from experiments.startup import keras_sip
 
 import keras
 
-from experiments.baselines import adam, add_cg_options, baselines
+from experiments.baselines import adam, add_cg_options, baselines, generic
 from experiments.experiment import Experiment, adjoint, sip
 from experiments.runner import main_or_study
 from keras_sip import DampedSpectralInverse, GaussNewton, WienerInverse
@@ -37,12 +39,13 @@ def unet(simulator, seed):
     return keras_sip.UNet(simulator.y_shape, simulator.x_shape[-1], padding="periodic", seed=seed)
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     add_cg_options(parser, cg_steps=20, solvers="gauss_newton")
 
 
 VARIANTS = {
     "sip": sip("SIP", "scale-invariant updates, from the damped spectral inverse", DampedSpectralInverse(), adam),
+    "sip_generic": generic(adam),
     # The paper's rate of SGD.
     **baselines(through="the diffusion", sgd_rate=2e-6, adahessian_rate=1e-3, fno_rate=1e-4),
     "muon": adjoint("Muon", "adam with orthogonal steps of kernels, their rate falling to 0 over --steps", muon),
@@ -74,7 +77,7 @@ EXPERIMENT = Experiment(
 STUDIES = {"hyperparameters": heat_hyperparameters.main, "solvers": heat_solvers.main}
 
 
-def run(argv=None):
+def run(argv: Sequence[str] | None = None) -> int:
     """The comparison, or the study that `--study` names."""
     return main_or_study(EXPERIMENT, STUDIES, argv)
 

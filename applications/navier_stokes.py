@@ -16,14 +16,16 @@ table1.txt, event files for `tensorboard --logdir FOLDER` and the trained models
 same command and --resume.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
 
 from experiments.startup import keras_sip
 
 import tensorflow as tf
 
 from experiments import figures
-from experiments.baselines import adam_with
+from experiments.baselines import adam_with, generic
 from experiments.experiment import Experiment, adjoint, sip, supervised
 from experiments.runner import main_or_study
 from keras_sip import LBFGS, Chain, GaussNewton, GradientDescent, ReverseSimulation
@@ -51,7 +53,7 @@ def chain(options):
     return Chain(ReverseSimulation(max_steps=2), GaussNewton(cg_steps=options.cg_steps))
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--objective",
         choices=("squares", "amplitudes"),
@@ -77,6 +79,7 @@ REVERSE = "scale-invariant updates from the reverse simulation, a gain for each 
 VARIANTS = {
     "sip": sip("SIP", REVERSE, ReverseSimulation(), adam),
     "sip_paper": sip("SIP, gain 1e-3", "the same with the paper's gain", ReverseSimulation(gain=1e-3), adam),
+    "sip_generic": generic(adam),
     "adam": adjoint("Adam", "back-propagation through all time steps", adam),
     "accumulated": sip(
         "SIP, gradient steps",
@@ -125,8 +128,7 @@ def vorticities(y_target, x_true, predictions):
 
 
 def further_results(run, models):
-    observation, x_true = run.evaluation
-    labels = {method: VARIANTS[method].label for method in models}
+    labels = run.labels
     if figures.available():
         first, x_first = run.shown_examples(3)
         predictions = {labels[method]: model(first, training=False).numpy() for method, model in models.items()}
@@ -136,7 +138,7 @@ def further_results(run, models):
         both = {"truth": x_first[:1], best: predictions[best][:1]}
         flow_animation(run.simulator, context, both, run.folder.path / "flow.gif")
     if run.options.table1:
-        text = table1(models, observation, x_true, labels, chain(run.options))
+        text = table1(run, models, chain(run.options))
         run.folder.write_text("table1.txt", text)
         print(text)
 
@@ -163,7 +165,7 @@ EXPERIMENT = Experiment(
 STUDIES = {"reverse": fluid_reverse.main}
 
 
-def run(argv=None):
+def run(argv: Sequence[str] | None = None) -> int:
     """The comparison, or the study that `--study` names."""
     return main_or_study(EXPERIMENT, STUDIES, argv)
 

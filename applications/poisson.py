@@ -10,11 +10,12 @@ Writes metrics.csv, table.txt, learning_curves.png, reconstructions.png, event f
 and the trained models (saved_models/). An interrupted run goes on with the same command and --resume.
 """
 
+import argparse
 import sys
 
 from experiments.startup import keras_sip
 
-from experiments.baselines import adam, add_cg_options, baselines
+from experiments.baselines import adam, add_cg_options, baselines, generic
 from experiments.experiment import Experiment, adjoint, sip
 from experiments.runner import main
 from keras_sip import AnalyticInverse, GaussNewton, GradientDescent, LevenbergMarquardt
@@ -27,12 +28,13 @@ def muon(options):
     return keras_sip.Muon(3e-3)
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     add_cg_options(parser, cg_steps=150, solvers="gauss_newton and levenberg_marquardt")
 
 
 VARIANTS = {
     "sip": sip("SIP", "scale-invariant updates, from the known inverse (one Laplacian)", AnalyticInverse(), adam),
+    "sip_generic": generic(adam),
     # The paper's rate of SGD; 1e-10 diverges.
     **baselines(through="the solve", sgd_rate=3e-12, adahessian_rate=1e-2, fno_rate=3e-3),
     "muon": adjoint("Muon", "adam with orthogonal steps of kernels", muon),

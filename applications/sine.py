@@ -17,13 +17,14 @@ interrupted run goes on with the same command and --resume.
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from experiments.startup import keras_sip
 
 import keras
 
 from ensembles import sine_figure
-from experiments.baselines import adam
+from experiments.baselines import adam, generic
 from experiments.experiment import Experiment, adjoint, sip
 from experiments.runner import main_or_study
 from studies import sine_options, sine_two_stage
@@ -63,6 +64,7 @@ def _end_to_end(label, optimizer):
 
 VARIANTS = {
     "sip": sip("SIP", "scale-invariant updates, saddle-free Newton with the paper's limit", saddle_free_newton, adam),
+    "sip_generic": generic(adam),
     "adam": _end_to_end("Adam", adam),
     "sgd": _end_to_end("SGD", sgd),
     "adadelta": _end_to_end("Adadelta", adadelta),
@@ -94,7 +96,7 @@ VARIANTS = {
 }
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--xi", type=float, default=1.0, help="conditioning (default: %(default)s)")
     add("--phi", type=float, default=0.0, help="rotation in degrees (default: %(default)s)")
@@ -123,7 +125,7 @@ EXPERIMENT = Experiment(
 STUDIES = {"options": sine_options.main, "two_stage": sine_two_stage.main}
 
 
-def run(argv=None):
+def run(argv: Sequence[str] | None = None) -> int:
     """The comparison of one setting, the paper's figure, or a study."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--figure", action="store_true")

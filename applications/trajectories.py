@@ -14,7 +14,7 @@ import argparse
 import csv
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from experiments.startup import add_flag, keras_sip
@@ -31,7 +31,7 @@ SIMULATOR = keras_sip.QuarticBowl(dtype="float64")
 Y_TARGET = tf.zeros([1, 2], tf.float64)
 
 
-class Walk(NamedTuple):
+class Minimiser(NamedTuple):
     """A minimiser: `step(x, size) -> x`, and (size, iterations) of the circles and of the line."""
 
     label: str
@@ -40,13 +40,15 @@ class Walk(NamedTuple):
     fine: tuple
 
 
-def main(argv=None):
-    """Walk, write and draw; returns the exit code."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Minimise, write and draw; returns the exit code."""
     options = parse_options(argv)
     with writing_to(options.output) as ended:
         paths = {
-            walk.label: {kind: walked(walk, options.start, *getattr(walk, kind)) for kind in ("coarse", "fine")}
-            for walk in WALKS
+            minimiser.label: {
+                kind: iterates(minimiser, options.start, *getattr(minimiser, kind)) for kind in ("coarse", "fine")
+            }
+            for minimiser in MINIMISERS
         }
         write_csv(paths, options.output / "trajectories.csv")
         for label, path in paths.items():
@@ -59,7 +61,7 @@ def main(argv=None):
     return ended.code
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="trajectories.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -82,26 +84,26 @@ def inverted(x, size):
     return keras_sip.AnalyticInverse().solve(SIMULATOR, x, y + size * (Y_TARGET - y)).x
 
 
-WALKS = (
-    Walk(
+MINIMISERS = (
+    Minimiser(
         "gradient descent",
         by_solver(lambda size: keras_sip.GradientDescent(step_size=2 * size)),
         coarse=(0.5 / 36, 10),
         fine=(0.005, 1000),
     ),
-    Walk(
+    Minimiser(
         "Newton's method",
         by_solver(lambda size: keras_sip.Newton(step_size=size)),
         coarse=(0.5, 10),
         fine=(0.1, 100),
     ),
-    Walk("physics inversion", inverted, coarse=(0.5, 10), fine=(0.05, 100)),
+    Minimiser("physics inversion", inverted, coarse=(0.5, 10), fine=(0.05, 100)),
 )
 
 
-def walked(walk, start, size, iterations):
+def iterates(minimiser, start, size, iterations):
     """x of all iterations, `[iterations + 1, 2]`."""
-    step = tf.function(lambda x: walk.step(x, size))
+    step = tf.function(lambda x: minimiser.step(x, size))
     path = [tf.constant([start], tf.float64)]
     for _ in range(iterations):
         path.append(step(path[-1]))

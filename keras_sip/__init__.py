@@ -59,12 +59,16 @@ from keras_sip.serving.pretrained import (
 )
 from keras_sip.simulators import (
     Ability,
+    AcousticWave,
+    DarcyFlow,
     Degraded,
     DiagonalForm,
     Exponential,
     Heat,
+    LotkaVolterra,
     NavierStokes,
     Nondimensional,
+    ODESimulator,
     Poisson,
     QuarticBowl,
     ReverseForm,
@@ -141,6 +145,7 @@ from keras_sip.training.weight_problem import (
 
 __all__ = [
     "Ability",
+    "AcousticWave",
     "AdaHessian",
     "Adjoint",
     "AnalyticInverse",
@@ -148,6 +153,7 @@ __all__ = [
     "Chain",
     "Comparison",
     "DampedSpectralInverse",
+    "DarcyFlow",
     "Degraded",
     "DiagonalForm",
     "DirectInverse",
@@ -167,6 +173,7 @@ __all__ = [
     "LevenbergMarquardt",
     "LimitedStep",
     "LineSearch",
+    "LotkaVolterra",
     "MLP",
     "MaximumAPosteriori",
     "Muon",
@@ -174,6 +181,7 @@ __all__ = [
     "NavierStokes",
     "Newton",
     "Nondimensional",
+    "ODESimulator",
     "NormalizedGradient",
     "Objective",
     "PhysicsLayer",

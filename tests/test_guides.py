@@ -14,6 +14,22 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_tutorial_leads_to_error_bars_that_are_right_and_served(folder):
+    names = documentation.run_page(
+        "docs/tutorial.md", shorter=[("steps_per_epoch=1000", "steps_per_epoch=100"), ("examples=500", "examples=100")]
+    )
+    assert names["report"].passed and names["calibration"].passed
+    # Of 2,000 central 95 % intervals of a sound posterior fewer than 90 % hold the truth once in a lifetime; x is
+    # uniform and not normal, the noise level is not quite one number, and Laplace's posterior is an approximation.
+    held = np.abs(names["x"] - names["x_true"]) < 1.96 * names["error_bar"]
+    assert np.mean(held) > 0.9
+    # The truth behind the measurement is (12, 10, 12, 0.4).
+    mean, deviation = names["posterior"].mean().numpy()[0], names["posterior"].stddev().numpy()[0]
+    assert np.all(np.abs(mean - [12.0, 10.0, 12.0, 0.4]) < 3 * deviation)
+    np.testing.assert_allclose(names["answer"]["x"][0], mean, atol=0.1 * np.min(deviation))
+    np.testing.assert_allclose(names["answer"]["stddev"][0], deviation, rtol=1e-2)
+
+
 def test_own_simulator_checks_diagnoses_trains_and_refines(folder):
     # Refinement starts well enough after a fifth of the training.
     names = documentation.run_page("docs/own_simulator.md", shorter=[("steps_per_epoch=1000", "steps_per_epoch=200")])
@@ -61,7 +77,8 @@ def test_own_networks_learn(folder):
 
 
 def test_noise_masks_and_context(folder):
-    names = documentation.run_page("docs/observations.md", shorter=[("steps_per_epoch=200", "steps_per_epoch=100")])
+    shorter = [("steps_per_epoch=200", "steps_per_epoch=100"), ("steps_per_epoch=20,", "steps_per_epoch=1,")]
+    names = documentation.run_page("docs/observations.md", shorter=shorter)
     # Temperatures near 100 in float32 determine the first one and the rate to 1e-4.
     assert np.max(np.abs(names["x"] - names["x_true"])) < 1e-3
     residual = names["Weighed"]().residual(np.ones((1, 8), "float32"), np.zeros((1, 8), "float32"))
@@ -69,7 +86,8 @@ def test_noise_masks_and_context(folder):
 
 
 def test_training_methods_where_there_are_several_answers(folder):
-    names = documentation.run_page("docs/training_methods.md", shorter=[("steps_per_epoch=500", "steps_per_epoch=200")])
+    shorter = [("steps_per_epoch=500", "steps_per_epoch=200"), ("steps=300, batch=100, seeds=(0, 1)", "steps=50")]
+    names = documentation.run_page("docs/training_methods.md", shorter=shorter)
     # Half of the range is what an answer of 45 degrees misses on average: the integral of 1 - sin over its period.
     assert names["misses"]["supervised"] > 0.2
     assert names["misses"]["sip"] < 0.03 and names["misses"]["adjoint"] < 0.06

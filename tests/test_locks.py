@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from keras_sip.callbacks import ExactResume
 from keras_sip.files import OutputError
 from keras_sip.locks import FolderLock, LockedFolderError
 
@@ -69,3 +70,18 @@ def test_one_process_may_hold_a_folder_twice(tmp_path):
 def test_a_folder_that_is_not_there_cannot_be_held(tmp_path):
     with pytest.raises(OutputError, match="Expected to be able to write"):
         FolderLock(tmp_path / "none")
+
+
+def test_exact_resume_holds_its_folder_while_it_trains(tmp_path, holder):
+    resume = ExactResume(tmp_path)
+    resume.set_params({"steps": 1, "epochs": 1})
+    # There is no checkpoint, so that no model is asked for.
+    assert resume.restore(None) == 0
+    with pytest.raises(LockedFolderError, match=f"process {holder.pid}"):
+        resume.on_train_begin()
+    holder.kill()
+    holder.wait()
+    resume.on_train_begin()
+    assert (tmp_path / ".lock").exists()
+    resume.close()
+    assert not (tmp_path / ".lock").exists()

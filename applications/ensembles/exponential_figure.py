@@ -4,6 +4,8 @@ All seeds of a method are trained together, as one ensemble. Writes exponential.
 the last 256 batches of x uniform in [-12, 0], and that of the trained networks in the lower and in the upper half.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 import keras_sip
@@ -11,6 +13,7 @@ from ensembles.ensemble import Ensemble, Member
 from ensembles.options import opened, parse, parser
 from ensembles.sweep import WINDOW, window
 from experiments import figures
+from experiments.experiment import Experiment
 from keras_sip import plotting
 from keras_sip.files import write_atomically
 
@@ -30,7 +33,7 @@ LAYOUT = (2, 2)
 LINE = np.linspace(-12, 0, 481, dtype="float32")[:, None]
 
 
-def main(experiment, argv=None):
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Train, write the table, draw; returns the exit code."""
     options = parse(parser("exponential.py --figure", __doc__, "runs/exponential_figure"), argv)
     with opened(options) as (ended, sweep):

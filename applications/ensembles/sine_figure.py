@@ -6,8 +6,10 @@ method are trained together, as one ensemble. Wall times are those of one networ
 without compilation.
 """
 
+import argparse
 import json
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from ensembles.sine import build, members, parser
 from ensembles.sine_panels import draw
 from ensembles.sweep import window
 from experiments import figures
+from experiments.experiment import Experiment
 from keras_sip.errors import check_positive_int
 from keras_sip.files import write_atomically
 
@@ -29,7 +32,7 @@ SEARCH_SEED = 1000
 TIMED_STEPS, TURNS = 250, 7
 
 
-def main(experiment, argv=None):
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Search, train, time, and draw; returns the exit code."""
     options = parse_options(argv)
     with opened(options) as (ended, sweep):
@@ -44,7 +47,7 @@ def main(experiment, argv=None):
     return ended.code
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser("sine.py --figure", __doc__, "runs/sine_figure")
     options.add_argument("--search-steps", type=int, default=2000, help="of each rate tried (default: %(default)s)")
     parsed = parse(options, argv)

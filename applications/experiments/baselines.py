@@ -6,7 +6,7 @@ from collections.abc import Callable
 import keras
 
 import keras_sip
-from experiments.experiment import Variant, adjoint, supervised
+from experiments.experiment import Variant, adjoint, sip, supervised
 
 
 def adam_with(rate: float) -> Callable:
@@ -49,6 +49,12 @@ def baselines(*, through: str, sgd_rate: float, adahessian_rate: float, fno_rate
         ),
         "supervised": supervised(adam),
     }
+
+
+def generic(optimizer: Callable) -> Variant:
+    """SIP with a solver that is given `forward` and examples of x alone: no inverse, reverse form or spectral basis."""
+    about = "the same, given samples of x alone: maximum a posteriori, prior measured"
+    return sip("SIP, generic", about, keras_sip.MaximumAPosteriori(), optimizer)
 
 
 def add_cg_options(parser: argparse.ArgumentParser, *, cg_steps: int, solvers: str) -> None:

@@ -144,7 +144,10 @@ class Experiment:
             x_scale=self.x_scale,
             name=method,
         )
-        model.compile(variant.optimizer(options), steps_per_execution=self.steps_per_execution)
+        # The runner measures batch norm before each evaluation, on examples of its own: `--statistics`.
+        model.compile(
+            variant.optimizer(options), steps_per_execution=self.steps_per_execution, batch_statistics="moving"
+        )
         return model
 
     def with_rates(self, rates: Mapping[str, float]) -> "Experiment":

@@ -9,6 +9,7 @@ small scales (mean length of the rest) are given apart, since the uniform part i
 import argparse
 import functools
 import pathlib
+from collections.abc import Sequence
 
 from experiments.startup import add_flag
 
@@ -16,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_sip
+from experiments.experiment import Experiment
 from experiments.runner import writing_to
 from keras_sip.errors import check_number, check_positive_int
 from keras_sip.files import write_atomically
@@ -36,7 +38,7 @@ BEHIND = {
 PARTS = ("uniform", "swirl", "small")
 
 
-def main(experiment, argv=None):
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Measure, print and write reverse.txt; returns the exit code."""
     options = parse_options(argv)
     with writing_to(options.output) as ended:
@@ -58,7 +60,7 @@ def simulator_with(resolution, steps):
     return keras_sip.NavierStokes((resolution,) * 2, spacing=DOMAIN / resolution, dt=DURATION / steps, num_steps=steps)
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="navier_stokes.py --study reverse", description=__doc__)
     add = parser.add_argument
     add("--examples", type=int, default=256, help="of the first two tables (default: %(default)s)")

@@ -7,12 +7,14 @@ same command and --resume go on with.
 import argparse
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 from experiments.startup import add_flag
 
 import keras
 
 from experiments import figures
+from experiments.experiment import Experiment
 from experiments.runner import FAILED, FINISHED
 from experiments.runner import main as run
 from keras_sip.comparison.records import Metrics
@@ -22,7 +24,7 @@ from keras_sip.files import write_atomically
 COMPARED = ("sip", "adam")
 
 
-def main(experiment, argv=None):
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Train all combinations, then write table.txt and hyperparameters.png; returns the exit code."""
     options = parse_options(argv)
     compared = variants(experiment, options.rates)
@@ -44,7 +46,7 @@ def main(experiment, argv=None):
     return code
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="heat.py --study hyperparameters", description=__doc__)
     add = parser.add_argument
     add("--rates", type=float, nargs="+", default=[1e-2, 1e-3, 1e-4], help="rates of Adam (default: %(default)s)")

@@ -7,7 +7,7 @@ again from where they have come. With --noise the observations are measured, and
 import argparse
 import csv
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from experiments.startup import add_flag
@@ -18,6 +18,7 @@ import tensorflow_probability as tfp
 
 import keras_sip
 from experiments import figures
+from experiments.experiment import Experiment
 from experiments.runner import writing_to
 from keras_sip.errors import check_number, check_positive_int
 from keras_sip.files import write_atomically, writing
@@ -44,7 +45,7 @@ class Run(NamedTuple):
     start: Callable
 
 
-def main(experiment, argv=None):
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Solve, then write solvers.csv, table.txt and the figures; returns the exit code."""
     options = parse_options(argv)
     problem = make_problem(options)
@@ -67,7 +68,7 @@ def main(experiment, argv=None):
     return ended.code
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="heat.py --study solvers", description=__doc__)
     add = parser.add_argument
     add("--problems", type=int, default=3, help="problems, each solved by itself (default: %(default)s)")

@@ -9,6 +9,9 @@ Writes two_stage.txt and two_stage.png: over the first component of the observat
 and of what networks make of new observations; the grey lines are the true causes.
 """
 
+import argparse
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -17,6 +20,7 @@ import keras_sip
 from ensembles.options import parse
 from ensembles.sine import parser
 from experiments import figures
+from experiments.experiment import Experiment
 from experiments.runner import writing_to
 from keras_sip import plotting
 from keras_sip.errors import check_positive_int
@@ -27,7 +31,7 @@ BATCH, EVALUATION = 100, 1024
 LABELS = {"two-stage, random starts": "random", "two-stage, start 0": "zero"}
 
 
-def main(experiment, argv=None):
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Label, train, and draw; returns the exit code."""
     options = parse_options(argv)
     with writing_to(options.output) as ended:
@@ -55,7 +59,7 @@ def main(experiment, argv=None):
     return ended.code
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     result = parser("sine.py --study two_stage", __doc__, "runs/sine_two_stage")
     add = result.add_argument
     add("--xi", type=float, default=1.0, help="conditioning (default: %(default)s)")

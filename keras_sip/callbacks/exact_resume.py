@@ -103,8 +103,12 @@ class ExactResume(Follower):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self.save()
+        self.close()
+        # A second fit goes on from here.
+        self._restored_step = self._first_step = self.step
+
+    def close(self) -> None:
+        """Let other processes have the folder; fit does it, unless it ended with an error."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-        # A second fit goes on from here.
-        self._restored_step = self._first_step = self.step

@@ -219,7 +219,12 @@ def compare(
         needs_solver = not isinstance(get_method(method), (Adjoint, Supervised))
         keras.utils.set_random_seed(seed)
         model = SIPModel(network(seed), simulator, of_model if needs_solver else None, method, name=name)
-        model.compile(keras.optimizers.Adam(learning_rate), steps_per_execution=STEPS_PER_EXECUTION if is_dense else 1)
+        # Batch norm is measured before each evaluation, on examples of its own, the same for all methods.
+        model.compile(
+            keras.optimizers.Adam(learning_rate),
+            steps_per_execution=STEPS_PER_EXECUTION if is_dense else 1,
+            batch_statistics="moving",
+        )
         return model
 
     # What does not go together is refused before there is a folder.

@@ -222,7 +222,8 @@ class Metrics:
 
     def append(self, method: str, seed: int, step: int, **values: float | None) -> Row:
         """Add a row. Where it cannot be written this is said, and it waits in memory for the next `flush`."""
-        numbers = {name: None if values.get(name) is None else as_written(values[name]) for name in self.measured}
+        given = {name: values.get(name) for name in self.measured}
+        numbers = {name: None if value is None else as_written(value) for name, value in given.items()}
         row = {"method": method, "seed": seed, "step": step, **numbers}
         self.rows.append(row)
         if not self._unwritten:

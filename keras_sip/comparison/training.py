@@ -91,6 +91,7 @@ class Training:
         method, metrics = model.name, self.folder.metrics
         with Interruption() as interruption, contextlib.ExitStack() as stack:
             checkpoint = Checkpoint(self.folder.checkpoint_folder(method, seed), interruption, metrics)
+            stack.callback(checkpoint.close)
             first_step = checkpoint.restore(model)
             if first_step:
                 self.say(f"{title} goes on after step {first_step}")

@@ -10,10 +10,13 @@ import tensorflow as tf
 from keras_sip.diagnostics import examples
 from keras_sip.diagnostics.examples import InverseProblems, Start
 from keras_sip.diagnostics.findings import WIDTH, Check, Findings, described, examine, failed, note, passed, skipped
+from keras_sip.diagnostics.simulator_steps import median_seconds
 from keras_sip.errors import check_number, check_positive_int
 from keras_sip.ops import derivatives
 from keras_sip.ops.bidiagonalization import golub_kahan
+from keras_sip.priors import GaussianPrior
 from keras_sip.simulators.abilities import Ability
+from keras_sip.simulators.measured_form import measured_leakage
 from keras_sip.simulators.nondimensional import Nondimensional
 from keras_sip.solvers.automatic import best_candidate
 from keras_sip.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -39,6 +42,10 @@ class Diagnosis(Findings):
         damping: Its damping, or None where it has none.
         descent_share: Share of examples whose L its update lowers.
         update_decades, update_cosine: As for the gradient, of its update.
+        step_cost: Time of its update over that of an adjoint step, P and J^T w; as graphs, on this machine.
+        prior: The `GaussianPrior` of the examples, for `MaximumAPosteriori`.
+        leakage: What y has off the diagonal in the spectral basis that leaks least, for fields: 0 where P is diagonal
+            there (`DiagonalForm.measured`).
     """
 
     singular_values: Any = None
@@ -55,6 +62,9 @@ class Diagnosis(Findings):
     descent_share: Any = None
     update_decades: Any = None
     update_cosine: Any = None
+    step_cost: Any = None
+    prior: Any = None
+    leakage: Any = None
 
     def _conclusion(self):
         if self.solver is None or self.condition is None:
@@ -77,17 +87,17 @@ class Diagnosis(Findings):
 
 
 def diagnose(
-    simulator,
+    simulator: Any,
     *,
-    x=None,
-    context=None,
-    x0=None,
-    num_examples=32,
-    num_jacobians=4,
-    start_distance=1.0,
-    seed=0,
-    print_report=True,
-):
+    x: Any = None,
+    context: dict[str, Any] | None = None,
+    x0: Any = None,
+    num_examples: int = 32,
+    num_jacobians: int = 4,
+    start_distance: float = 1.0,
+    seed: int = 0,
+    print_report: bool = True,
+) -> Diagnosis:
     """Measure what makes training through a simulator hard, and recommend a solver and its damping, with the reason.
 
     Back-propagation gives a network dL/dx = J^T r. Its size varies with J from example to example, and its direction
@@ -95,7 +105,9 @@ def diagnose(
     Measured are the singular values of J = dr/dx at samples (all, where x or y has at most 256 components; else by
     Golub-Kahan-Lanczos bidiagonalisation), the spread of |dL/dx| over examples against that of |x* - x0|, the angle
     between dL/dx and the way to the solution, and the same for the update of the recommended solver. Its damping is the
-    one of 1e-3, 0.1 and 10 after which one step leaves the least of the residual. x is in units of `x_scale`.
+    one of 1e-3, 0.1 and 10 after which one step leaves the least of the residual. x is in units of `x_scale`. Then what
+    an update costs in adjoint steps, and what `MaximumAPosteriori` would go by: the Gaussian prior of the examples, and
+    how far P is from diagonal in the spectral bases. Findings are printed as they come.
 
     Args:
         simulator: A `Simulator`; `check_simulator` comes first.
@@ -134,6 +146,7 @@ class DiagnosisCase(InverseProblems):
     def __init__(self, simulator, start, num_jacobians):
         super().__init__(simulator, start)
         self.num_jacobians = num_jacobians
+        self.compiled_by = functools.cache(self._compiled)
         self.solved_by = functools.cache(self._solve)
 
     @functools.cached_property
@@ -251,9 +264,20 @@ class DiagnosisCase(InverseProblems):
     def result(self):
         return self.solved_by(self.solver)
 
+    @functools.cached_property
+    def adjoint(self):
+        """`z -> (P(z), J^T w)` compiled, w the residual of a start."""
+        w = self.y_target - self.physics.forward(self.z0, self.context)
+        return tf.function(lambda z: derivatives.vjp(self._simulated, z, w), autograph=False)
+
+    def _simulated(self, z):
+        return self.physics.forward(z, self.context)
+
+    def _compiled(self, solver):
+        return tf.function(functools.partial(solver.solve, self.physics), autograph=False)
+
     def _solve(self, solver):
-        solve = tf.function(functools.partial(solver.solve, self.physics), autograph=False)
-        return solve(self.z0, self.y_target, self.context)
+        return self.compiled_by(solver)(self.z0, self.y_target, self.context)
 
 
 def decades(sizes):
@@ -276,6 +300,8 @@ EVEN_DECADES, EVEN_CONDITION = 0.5, 10.0
 HARD_CONDITION = 1e3
 # Where condition times rounding exceeds this, y* does not tell the least sensitive directions.
 UNRESOLVED = 0.1
+# A part of y off the diagonal that is no more than the linearisation's.
+DIAGONAL = 0.01
 MOST = 0.9
 
 
@@ -349,6 +375,33 @@ def solver(case):
     return passed(text, **values)
 
 
+def step_cost(case):
+    solve = case.compiled_by(case.solver)
+    update = median_seconds(lambda: solve(case.z0, case.y_target, case.context).update)
+    cost = update / median_seconds(lambda: case.adjoint(case.z0))
+    return passed(
+        f"an update of {type(case.solver).__name__} takes as long as {cost:.2g} adjoint steps", step_cost=cost
+    )
+
+
+def prior(case):
+    measured = GaussianPrior.measured(case.simulator, x=case.x_true)
+    return passed(f"of these examples: {measured.summary}", prior=measured)
+
+
+def spectral_basis(case):
+    if not case.simulator.has("sample"):
+        return skipped("no samples to probe at")
+    if case.simulator.diagonal_form is not None:
+        return skipped("the simulator says itself where it is diagonal")
+    leakages = measured_leakage(case.simulator)
+    if not leakages:
+        return skipped("x and y are no fields of one shape")
+    least = leakages[0]
+    text = f"P is {'diagonal' if least.leakage < DIAGONAL else 'least off-diagonal'} in the {least.basis} basis"
+    return passed(f"{text} (leakage {least.leakage:.2g})", leakage=least.leakage)
+
+
 SIMULATOR_FIRST = "Run keras_sip.check_simulator(simulator) first; pass x=... where it has no `sample`."
 ILL_POSED = "Noise swamps the rest: take a solver that is told the noise, or damp more, with few `cg_steps`."
 
@@ -359,4 +412,7 @@ DIAGNOSIS_CHECKS = [
     Check("gradients", gradients, SIMULATOR_FIRST, ("problems",)),
     Check("damping", damping, SIMULATOR_FIRST, ("problems",)),
     Check("solver", solver, SIMULATOR_FIRST, ("problems",)),
+    Check("cost", step_cost, SIMULATOR_FIRST, ("solver",)),
+    Check("prior", prior, "Pass more examples, x=..., that differ from each other.", ("problems",)),
+    Check("spectral basis", spectral_basis, SIMULATOR_FIRST, ("problems",)),
 ]

@@ -5,7 +5,7 @@ import enum
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from keras_sip.kernel_errors import explained
 
@@ -133,11 +133,14 @@ class Findings:
         return text + (f" Not reached because of that: {', '.join(left)}." if left else "")
 
 
+SomeFindings = TypeVar("SomeFindings", bound=Findings)
+
+
 def examine(
-    report_type: type[Findings], title: str, checks: Iterable[Check], case: Any, print_report: bool
-) -> Findings:
+    report_type: type[SomeFindings], title: str, checks: Iterable[Check], case: Any, print_report: bool
+) -> SomeFindings:
     """Run the checks in order, print each finding as it comes, and gather them with their values."""
-    findings = {}
+    findings: dict[str, Finding] = {}
 
     def say(text):
         # A check may take minutes, and standard output may be a file.

@@ -1,8 +1,11 @@
 """What solvers ask of a simulator: one step of each kind compiles under XLA, once, and costs so many adjoint steps."""
 
+import functools
 import math
 import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -44,7 +47,11 @@ def products(case):
 def conjugate_gradient_step(case):
     if not case.simulator.is_least_squares:
         return skipped("L is no half sum of squares")
-    return _step(case, GaussNewton(linear_solver="conjugate_gradient", cg_steps=CG_STEPS), f"{CG_STEPS} CG steps")
+    return _step(
+        case,
+        GaussNewton(linear_solver="conjugate_gradient", cg_steps=CG_STEPS),
+        f"Gauss-Newton with {CG_STEPS} CG steps",
+    )
 
 
 def dense_step(case):
@@ -101,13 +108,20 @@ def _step(case, solver, name):
 
 def _seconds(function, x):
     """(median time of a run at the same x, whether a new x is compiled anew)."""
-
-    def timed(x):
-        begin = time.perf_counter()
-        tf.nest.map_structure(np.asarray, function(x))
-        return time.perf_counter() - begin
-
-    timed(x)
-    same = statistics.median(timed(x) for _ in range(REPEATS))
-    new = min(timed(x + step * tf.abs(x) / 64) for step in (1, 2))
+    same = median_seconds(lambda: function(x))
+    others = [x + step * tf.abs(x) / 64 for step in (1, 2)]
+    new = min(_timed(functools.partial(function, other)) for other in others)
     return same, new > COMPILED_ANEW * same and new > SHORTEST_COMPILATION
+
+
+def median_seconds(function: Callable[[], Any]) -> float:
+    """Median time of a few calls after the first, which compiles."""
+    _timed(function)
+    return statistics.median(_timed(function) for _ in range(REPEATS))
+
+
+def _timed(function):
+    begin = time.perf_counter()
+    # To NumPy: a GPU's result is waited for.
+    tf.nest.map_structure(np.asarray, function())
+    return time.perf_counter() - begin

@@ -14,6 +14,7 @@ from keras_sip.diagnostics.solver_measures import SOLVER_CHECKS
 from keras_sip.errors import check_number, check_positive_int
 from keras_sip.ops import batched
 from keras_sip.simulators.nondimensional import Nondimensional
+from keras_sip.solvers.base import InverseSolver
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,18 +48,18 @@ class SolverFindings(Findings):
 
 
 def check_solver(
-    solver,
-    simulator,
+    solver: InverseSolver,
+    simulator: Any,
     *,
-    x=None,
-    context=None,
-    x0=None,
-    num_examples=32,
-    start_distance=0.5,
-    law_tolerance=0.02,
-    seed=0,
-    print_report=True,
-):
+    x: Any = None,
+    context: dict[str, Any] | None = None,
+    x0: Any = None,
+    num_examples: int = 32,
+    start_distance: float = 0.5,
+    law_tolerance: float = 0.02,
+    seed: int = 0,
+    print_report: bool = True,
+) -> SolverFindings:
     """Measure how a solver does on a simulator: failures, descent, the constants of the paper's theory, scale laws.
 
     On noise-free problems y* = P(x*): the share that fails; the share whose objective falls; tau of Eq. 11,
@@ -85,7 +86,7 @@ def check_solver(
         print_report: Print the report too.
 
     Returns:
-        A `SolverFindings`.
+        `SolverFindings`.
 
     Source: the paper, Section 3.3, Eqs. 11 and 12, Theorem 3.
     """

@@ -29,6 +29,8 @@ def status(case):
     share = np.mean(case.result.failed)
     text = ", ".join(f"{count} {kind.name}" for kind, count in statuses.items())
     values = {"failed_share": float(share), "statuses": statuses}
+    if share == 0 and statuses.get(Status.STALLED, 0) > (1 - MOST) * len(case.result.status):
+        return note(f"none failed: {text}", Status.STALLED.message, **values)
     if share == 0:
         return passed(f"none failed: {text}", **values)
     remedy = " ".join(kind.message for kind in statuses if kind >= Status.NON_FINITE)

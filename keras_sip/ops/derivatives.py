@@ -87,6 +87,27 @@ def jacobian(f: Function, x: tf.Tensor) -> tf.Tensor:
     return tf.stack(columns, axis=2)
 
 
+def jacobian_of_repeated(f: Function, x: tf.Tensor) -> tf.Tensor:
+    """The Jacobian of each example by one product J v of all directions at once: `[B, y_size, x_size]`.
+
+    For functions that can take the batch x_size times over, one copy after the other, with whatever they close over of
+    each example repeated likewise. Costs what one evaluation and one product of `linearize` cost on that batch.
+
+    Not by forward accumulation, which costs less but passes over custom gradients: a simulator would have one
+    derivative here and another one in back-propagation.
+
+    Args:
+        f: `[x_size B, *x]` -> `[x_size B, *y]`.
+        x: `[B, *x]`.
+    """
+    size = x.shape[1:].num_elements()
+    repeated = tf.tile(x, [size] + [1] * (x.shape.rank - 1))
+    units = tf.repeat(tf.eye(size, dtype=x.dtype), tf.shape(x)[0], axis=0)
+    _, product, _ = linearize(f, repeated)
+    columns = product(tf.reshape(units, tf.shape(repeated)))
+    return tf.transpose(tf.reshape(columns, [size, -1, columns.shape[1:].num_elements()]), [1, 2, 0])
+
+
 def hessian(objective: Function, x: tf.Tensor) -> tf.Tensor:
     """The Hessian of an objective `[B, *x]` to `[B]` in each example, dense: `[B, n, n]` with n = x_size.
 

@@ -1,5 +1,7 @@
 """Steady diffusion through a medium that varies from cell to cell, solved directly for each example."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -14,7 +16,7 @@ def solve_diffusion(log_coefficient: tf.Tensor, source: tf.Tensor, *, spacing: f
     boundary, half a cell away, T = 2 a_i. The sum of the fluxes out of a cell is f dx^2. Second order in dx for smooth
     a; fluxes are right where a jumps between cells.
 
-    The equations are factorised once, by block elimination along the first axis, and the factors serve all derivatives
+    The equations are factorised once, by block elimination along the longer axis, and the factors serve all derivatives
     of the solution: the operator is its own transpose, so that a gradient is one more solution. All is computed in
     float64, and diagonals as sums of positive terms instead of differences, so that no digits are lost at any contrast
     up to e^30. An example that is not finite or has more contrast than that becomes NaN; the others do not see it.
@@ -24,8 +26,8 @@ def solve_diffusion(log_coefficient: tf.Tensor, source: tf.Tensor, *, spacing: f
         source: f, `[B, H, W]`, or what broadcasts to it.
         spacing: dx, the width of a cell.
 
-    Source: R. Eymard, T. Gallouet, R. Herbin, Finite Volume Methods (2000), Section 3.1; the sums of positive terms: J. M.
-    Pena, LDU decompositions with L and U well conditioned, ETNA 18 (2004).
+    Source: R. Eymard, T. Gallouet, R. Herbin, Finite Volume Methods (2000), Section 3.1; the sums of positive terms:
+    J. M. Pena, LDU decompositions with L and U well conditioned, ETNA 18 (2004).
     """
     dtype = log_coefficient.dtype
     log_a, sources = tf.cast(log_coefficient, tf.float64), tf.cast(source, tf.float64)
@@ -37,19 +39,24 @@ def solve_diffusion(log_coefficient: tf.Tensor, source: tf.Tensor, *, spacing: f
     # Scaled by the mean: exp(log a) itself may leave the range of float64.
     level = tf.reduce_mean(log_a, axis=[1, 2], keepdims=True)
     sources = tf.where(usable, sources + tf.zeros_like(log_a), tf.zeros_like(log_a))
-    solution = _solve(*_transmissibilities(tf.exp(log_a - level)), sources * spacing**2)
+    across_rows, across_columns = _transmissibilities(tf.exp(log_a - level))
+    solution = _solve(across_rows, across_columns, sources * spacing**2)
     solution = tf.where(usable, tf.exp(-level) * solution, tf.constant(np.nan, tf.float64))
     return tf.cast(solution, dtype)
 
 
 def _transmissibilities(a):
     """T of the faces across the first axis `[B, H + 1, W]` and across the second `[B, H, W + 1]`."""
-    per_axis = []
-    for axis in (1, 2):
-        first, last = (tf.gather(a, [index], axis=axis) for index in (0, a.shape[axis] - 1))
-        lower, upper = (tf.gather(a, range(start, a.shape[axis] - 1 + start), axis=axis) for start in (0, 1))
-        per_axis.append(tf.concat([2 * first, 2 * lower * upper / (lower + upper), 2 * last], axis=axis))
-    return per_axis
+    turned = tf.linalg.matrix_transpose(a)
+    return _across_first_axis(a), tf.linalg.matrix_transpose(_across_first_axis(turned))
+
+
+def _across_first_axis(a):
+    lower, upper = (tf.constant(cells, a.dtype) @ a for cells in _cells_of_faces(a.shape[1]))
+    # At the boundary both are the one cell, whose centre is half as far away.
+    factor = np.full([a.shape[1] + 1, 1], 2.0)
+    factor[[0, -1]] = 4.0
+    return factor * lower * upper / (lower + upper)
 
 
 def _solve(across_rows, across_columns, right_side):
@@ -58,19 +65,18 @@ def _solve(across_rows, across_columns, right_side):
         # The blocks are as large as a row is long: the shorter the better.
         turned = [tf.linalg.matrix_transpose(part) for part in (across_columns, across_rows, right_side)]
         return tf.linalg.matrix_transpose(_solve(*turned))
-    across_rows_, across_columns_ = tf.stop_gradient(across_rows), tf.stop_gradient(across_columns)
-    inverses = _factorise(across_rows_, across_columns_)
+    factors = tf.stop_gradient(across_rows), tf.stop_gradient(across_columns)
+    factors = _factorise(*factors), factors[0]
 
     def solve(across_rows, across_columns, right_side):
         known = []
 
         @tf.custom_gradient
         def solution_of(across_rows, across_columns, right_side):
-            u = _substitute(inverses, across_rows_, tf.stop_gradient(right_side))
-            # One step of refinement: it adds nothing but rounding, and forward accumulation, which in graphs passes by
-            # custom gradients, finds in it the derivative that there is.
+            u = _substitute(*factors, tf.stop_gradient(right_side))
+            # Zero, with the derivative of u: forward accumulation, which in graphs passes by custom gradients, sees it.
             remainder = right_side - _apply(across_rows, across_columns, u)
-            u += _substitute(inverses, across_rows_, remainder)
+            u += _substitute(*factors, remainder - tf.stop_gradient(remainder))
 
             def gradient(w):
                 # The solution as the outside knows it, whose own derivatives second ones need; forward accumulation
@@ -78,8 +84,8 @@ def _solve(across_rows, across_columns, right_side):
                 outside = known[0] if known else u
                 adjoint = solve(across_rows, across_columns, w)
                 return (
-                    -_differences(adjoint, 1) * _differences(outside, 1),
-                    -_differences(adjoint, 2) * _differences(outside, 2),
+                    -_differences(adjoint) * _differences(outside),
+                    -_transposed_differences(adjoint) * _transposed_differences(outside),
                     adjoint,
                 )
 
@@ -93,16 +99,31 @@ def _solve(across_rows, across_columns, right_side):
 
 def _apply(across_rows, across_columns, u):
     """A u: the sum of the fluxes out of each cell."""
-    rows, columns = across_rows * _differences(u, 1), across_columns * _differences(u, 2)
-    return rows[:, :-1] - rows[:, 1:] + columns[:, :, :-1] - columns[:, :, 1:]
+    rows, columns = _face_differences(u.shape[1]), _face_differences(u.shape[2])
+    fluxes = across_rows * _differences(u), across_columns * _transposed_differences(u)
+    return tf.constant(rows.T) @ fluxes[0] + fluxes[1] @ tf.constant(columns)
 
 
-def _differences(u, axis):
-    """Differences across all faces along an axis; u = 0 beyond the first and the last."""
-    paddings = [[0, 0], [0, 0], [0, 0]]
-    paddings[axis] = [1, 1]
-    padded = tf.pad(u, paddings)
-    return padded[:, 1:] - padded[:, :-1] if axis == 1 else padded[:, :, 1:] - padded[:, :, :-1]
+def _differences(u):
+    """Differences across all faces of the first axis, `[B, H + 1, W]`; u = 0 beyond the first and the last."""
+    # A product with a constant, as everywhere here: XLA lacks the gradients of the gradients of slices.
+    return tf.constant(_face_differences(u.shape[1])) @ u
+
+
+def _transposed_differences(u):
+    """The same of the second axis, `[B, H, W + 1]`."""
+    return u @ tf.constant(_face_differences(u.shape[2]).T)
+
+
+def _face_differences(cells):
+    return np.eye(cells + 1, cells) - np.eye(cells + 1, cells, k=-1)
+
+
+def _cells_of_faces(cells):
+    """For the faces along an axis, which cell is below and which above, as two matrices `[cells + 1, cells]`."""
+    below, above = np.eye(cells + 1, cells, k=-1), np.eye(cells + 1, cells)
+    below[0], above[-1] = above[0], below[-1]
+    return below, above
 
 
 def _factorise(across_rows, across_columns):
@@ -114,9 +135,11 @@ def _factorise(across_rows, across_columns):
     height, width = across_columns.shape[1], across_rows.shape[2]
     coupling = tf.transpose(across_rows, [1, 0, 2])
     sides = tf.transpose(across_columns, [1, 0, 2])
-    ends = tf.concat([sides[..., :1], tf.zeros_like(sides[..., 1:width]), sides[..., width:]], axis=-1)
-    ends = ends[..., :width] + ends[..., 1:]
-    neighbours = tf.linalg.diag(sides[..., 1:width], k=1) if width > 1 else tf.zeros_like(sides[..., :1, None])
+    ends = np.zeros([width + 1, width])
+    ends[0, 0] += 1
+    ends[-1, -1] += 1
+    ends = tf.linalg.matmul(sides, tf.constant(ends))
+    neighbours = tf.linalg.diag(sides[..., 1:width], k=1) if width > 1 else tf.zeros_like(ends)[..., None]
     neighbours += tf.linalg.matrix_transpose(neighbours)
     identity = tf.eye(width, batch_shape=[tf.shape(coupling)[1]], dtype=coupling.dtype)
 
@@ -134,13 +157,27 @@ def _factorise(across_rows, across_columns):
     return tf.scan(next_pivot, (coupling[:height], coupling[1:], ends, neighbours), start)[0]
 
 
+# A function of its own: forward accumulation passes by custom gradients in graphs, not by those of a function call.
+@functools.partial(tf.function, autograph=False)
 def _substitute(inverses, across_rows, right_side):
-    """u `[B, H, W]` from the pivots' inverses. Unrolled: half the time of a loop, and any derivative of it is plain."""
-    inverses, coupling = tf.unstack(inverses), tf.unstack(across_rows, axis=1)
-    rows = tf.unstack(right_side, axis=1)
-    # z_i = S_i^-1 (b_i + E_i z_{i-1}), then u_i = z_i + S_i^-1 E_{i+1} u_{i+1}.
-    for i, inverse in enumerate(inverses):
-        rows[i] = tf.linalg.matvec(inverse, rows[i] + coupling[i] * rows[i - 1] if i else rows[i])
-    for i in reversed(range(len(rows) - 1)):
-        rows[i] += tf.linalg.matvec(inverses[i], coupling[i + 1] * rows[i + 1])
-    return tf.stack(rows, axis=1)
+    """u `[B, H, W]` from the pivots' inverses: linear in the right side, and its own transpose."""
+
+    @tf.custom_gradient
+    def substitute(right_side):
+        coupling, rows = tf.transpose(across_rows, [1, 0, 2]), tf.transpose(right_side, [1, 0, 2])
+        zero, height = tf.zeros_like(rows[0]), rows.shape[0]
+        # z_i = S_i^-1 (b_i + E_i z_{i-1}), then u_i = z_i + S_i^-1 E_{i+1} u_{i+1}, and 0 beyond the last row.
+        partial = tf.scan(
+            lambda above, row: tf.linalg.matvec(row[0], row[2] + row[1] * above),
+            (inverses, coupling[:height], rows),
+            zero,
+        )
+        u = tf.scan(
+            lambda below, row: row[2] + tf.linalg.matvec(row[0], row[1] * below),
+            (inverses, coupling[1:], partial),
+            zero,
+            reverse=True,
+        )
+        return tf.transpose(u, [1, 0, 2]), lambda w: _substitute(inverses, across_rows, w)
+
+    return substitute(right_side)

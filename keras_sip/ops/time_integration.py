@@ -15,6 +15,7 @@ Source: A. Griewank and A. Walther, Evaluating Derivatives, 2nd ed. (2008), Chap
 tangents of adjoints), 12 (checkpoints).
 """
 
+import concurrent.futures
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from keras_sip.errors import check_positive_int, three_part
 ZERO = tf.UnconnectedGradients.ZERO
 
 
+@tf.autograph.experimental.do_not_convert
 def integrate(
     step: Callable,
     state: Any,
@@ -332,13 +334,22 @@ def _rows(tensors, index):
     return [tensor[index] for tensor in tensors]
 
 
-def _unrecorded(function, loop, *lists):
-    """`function` of the loop and lists of tensors, as a graph, not recorded by the tapes outside."""
-    if tf.executing_eagerly():
-        traced = tf.function(lambda *lists: function(loop, *lists), autograph=False).get_concrete_function(*lists)
-        with tf.init_scope():  # pauses the tapes
-            return traced(*tf.nest.flatten(lists))
-    return function(loop, *([tf.stop_gradient(tensor) for tensor in tensors] for tensors in lists))
+def _unrecorded(function, *arguments):
+    """`function` of the arguments, unseen by the tapes outside, which would differentiate its loops in vain.
+
+    Tapes belong to a thread, and `step` closes over tensors that they watch: another thread works in the same graph.
+    """
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+    def run():
+        if graph is None:
+            # One graph, not num_steps times the operations of a step.
+            return tf.function(lambda: function(*arguments), autograph=False).get_concrete_function()()
+        with graph.as_default():
+            return function(*arguments)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        return thread.submit(run).result()
 
 
 def _halves(entries):
@@ -411,7 +422,8 @@ def _checked_next(state, following):
                 "Keep structure, shapes and dtypes from step to step: check casts, axes and what `step` returns.",
             )
         )
-    return [tf.ensure_shape(b, a.shape) for a, b in pairs]
+    # Only where it says more: eager forward accumulation has no derivative of it.
+    return [b if a.shape == b.shape else tf.ensure_shape(b, a.shape) for a, b in pairs]
 
 
 def _checked_save_at(save_at, num_steps):

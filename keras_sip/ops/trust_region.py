@@ -2,14 +2,14 @@
 
 import tensorflow as tf
 
-# A step this much longer than the radius is as good as one of its length.
-ENOUGH = 1e-3
-# Each iteration squares the error; the first ones find the order of magnitude.
+# Each iteration squares the error, so that as much costs one more than a thousandth would.
+ENOUGH = 1e-9
+# The first iterations find the order of magnitude.
 MAX_ITERATIONS = 20
 
 
 def damping_for_radius(squares, slopes, radius):
-    """The least lambda `[B]` >= 0 with |p(lambda)| <= radius, p_i = -slopes_i / (squares_i + lambda), to 0.1 %.
+    """The least lambda `[B]` >= 0 with |p(lambda)| <= radius, p_i = -slopes_i / (squares_i + lambda).
 
     Newton's method on 1 / |p|, which is nearly linear in lambda and concave: from 0 it climbs to the solution and never
     leaps over it. An example that is there stays as it is, bit for bit.

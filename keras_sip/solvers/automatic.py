@@ -1,5 +1,6 @@
 """The solver for a simulator, by what the simulator knows of itself."""
 
+import logging
 import math
 from typing import NamedTuple
 
@@ -15,13 +16,15 @@ from keras_sip.solvers.linear_model import LARGEST_DENSE
 from keras_sip.solvers.maximum_a_posteriori import MaximumAPosteriori
 from keras_sip.solvers.reverse_simulation import ReverseSimulation
 
+LOG = logging.getLogger("keras_sip")
+
 
 class Candidate(NamedTuple):
-    """A solver, why one would choose it, and the components of x above which one would not."""
+    """A solver, why one would choose it, and up to how many components of x or y: of whichever has fewer."""
 
     solver: InverseSolver
     reason: str
-    largest_x: float = float("inf")
+    largest: float = float("inf")
 
 
 # In order of preference; the first one whose own `check` takes the simulator is chosen.
@@ -35,19 +38,21 @@ CANDIDATES = [
     ),
     Candidate(
         LevenbergMarquardt(linear_solver="dense"),
-        "no inverse is known, L is a half sum of squares, and x is small enough for a dense Jacobian",
+        "no inverse is known, L is a half sum of squares, and x or y is small enough for a dense Jacobian",
         LARGEST_DENSE,
     ),
     Candidate(
         LevenbergMarquardt(linear_solver="conjugate_gradient"),
-        "no inverse is known, L is a half sum of squares, and x is too large for a dense Jacobian",
+        "no inverse is known, L is a half sum of squares, and x and y are too large for a dense Jacobian",
     ),
     Candidate(LBFGS(), "no inverse is known and L is no half sum of squares"),
 ]
 
 
 def auto_solver(simulator, **options):
-    """The most capable solver that `simulator` allows; prints one line that says which, and why.
+    """The most capable solver that `simulator` allows; one line of the log "keras_sip" says which, and why.
+
+        logging.getLogger("keras_sip").setLevel("INFO")
 
     In order: its closed inverse, the damped spectral inverse, the reverse simulation, maximum a posteriori with a prior
     measured on its samples, dense Levenberg-Marquardt, the same without matrices, L-BFGS. `solver="auto"` of a model or
@@ -58,21 +63,21 @@ def auto_solver(simulator, **options):
         **options: Options of any solver, such as `max_steps` or `on_failure`, replaced in the chosen one.
     """
     candidate = best_candidate(simulator)
-    shown = simulator.physical if isinstance(simulator, Nondimensional) else simulator
-    print(f"keras_sip: {type(candidate.solver).__name__} for {shown!r}: {candidate.reason}.")
+    named = simulator.physical if isinstance(simulator, Nondimensional) else simulator
+    LOG.info("%s for %r: %s.", type(candidate.solver).__name__, named, candidate.reason)
     return candidate.solver.with_options(**options)
 
 
 def best_candidate(simulator):
     """The first `Candidate` that takes the simulator: what `auto_solver` and `diagnose` recommend."""
     check_simulator_interface(simulator)
-    size = math.prod(simulator.x_shape)
+    size = min(math.prod(simulator.x_shape), math.prod(simulator.y_shape))
     for candidate in CANDIDATES:
         try:
             candidate.solver.check(simulator)
         except TypeError:
             continue
-        if size <= candidate.largest_x:
+        if size <= candidate.largest:
             return candidate
     raise TypeError(
         three_part("a simulator that some solver serves", f"{simulator!r}", "Pass a solver of your own to the model.")

@@ -30,8 +30,9 @@ class SolverResult(NamedTuple):
         objective: L at x in physical units `[B]`, or None unless `evaluate_result` was asked for.
         optimality: What is left of the slope at x, `[B]`: the largest cosine between the residual and a column of J,
             MINPACK's measure, in any units of x and y; 0 at every stationary point, NaN where J vanishes. On fields the
-            norms of the columns are estimated. Where L is no half sum of squares, the largest |dL/dx_j| x_scale_j / |L|. NaN where nobody
-            has looked: after the last of `max_steps` steps, unless `evaluate_result` was asked for.
+            norms of the columns are estimated. Where L is no half sum of squares, the largest |dL/dx_j| x_scale_j /
+            |L|. NaN where nobody has looked: after the last of `max_steps` steps, unless `evaluate_result` was asked
+            for.
     """
 
     x: tf.Tensor
@@ -235,9 +236,7 @@ class InverseSolver:
         self.check(simulator)
         return simulator.as_x(x0), simulator.as_y(y_target), simulator.as_context(context)
 
-    def finish(
-        self, problem, x0, update, status, num_steps, evaluate_result=False, *, x=None, optimality=None
-    ):
+    def finish(self, problem, x0, update, status, num_steps, evaluate_result=False, *, x=None, optimality=None):
         """The result, with the update of failed examples replaced as `on_failure` says. It is always finite.
 
         Args:

@@ -82,12 +82,10 @@ class Chain(InverseSolver):
         # A solver returns finite updates whatever it is given.
         bad = ~(batched.all_finite(x0) & batched.all_finite(y_target))
         status = tf.where(bad, int(Status.NON_FINITE), result.status)
-        return self.finish(
-            problem, x0, update, status, num_steps, evaluate_result, x=x, optimality=result.optimality
-        )
+        return self.finish(problem, x0, update, status, num_steps, evaluate_result, x=x, optimality=result.optimality)
 
     def _improve(self, problem, x0, y0, steps):
-        simulator, y_target, context = problem.simulator, problem.y_target, problem.context
+        simulator, context = problem.simulator, problem.context
         *firsts, last = self.solvers
         # Told to take no step, the solvers before the last take none either.
         wanted = tf.cast(steps, tf.int32) > 0

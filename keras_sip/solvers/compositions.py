@@ -12,7 +12,6 @@ from keras_sip.solvers.base import InverseSolver, Status, Step, renewed
 from keras_sip.solvers.chain import Chain
 from keras_sip.solvers.problem import InverseProblem
 
-
 # An option that is left out; None has a meaning of its own.
 INHERITED: Any = ...
 OF_THE_LOOP = tuple(field.name for field in dataclasses.fields(InverseSolver))

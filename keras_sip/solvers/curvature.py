@@ -73,7 +73,9 @@ def curvature(model, precision, *, damping=None, scaled=True):
     of_square = rounding**2 + np.finfo("float64").eps * size
     largest = tf.reduce_max(tf.abs(gradient), axis=1, keepdims=True)
     level = tf.maximum(rounding * largest, ROUNDINGS * tf.cast(model.rounding, tf.float64)[:, None])
-    flat = of_square * batched.max_abs(model.squared / per_entry) + rounding * batched.max_abs(model.bending / per_entry)
+    flat = of_square * batched.max_abs(model.squared / per_entry) + rounding * batched.max_abs(
+        model.bending / per_entry
+    )
     if not scaled:
         # The rounding of the residual is in units of columns.
         level = rounding * largest

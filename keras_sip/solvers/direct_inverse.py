@@ -14,7 +14,7 @@ from keras_sip.solvers.problem import InverseProblem
 class DirectInverse(InverseSolver):
     """A solver with a formula for U: one step, no iterations.
 
-    **Must override** `direct_update(problem, x0, y0)`; or `direct_solution`, where x itself is known better than as x0 + U.
+    **Must override** `direct_update(problem, x0, y0)`; or `direct_solution`, where x is known better than as x0 + U.
     """
 
     # The status of an example that was solved.

@@ -20,21 +20,31 @@ from keras_sip.solvers.linear_model import (
 )
 from keras_sip.solvers.problem import ROUNDINGS, half_square
 
-# The first of several steps is damped by no less: it costs a step at most and keeps clear of plateaus (benchmarks/nist.py).
+# The first of several steps is damped by no less: that costs a step at most and keeps clear of plateaus
+# (benchmarks/nist.py).
 FIRST_DAMPING = 0.1
 # A step counts as descent from this gain on; below `POOR` the next one is shorter, above `GOOD` it may be longer.
 LEAST_GAIN, POOR, GOOD = 1e-4, 0.25, 0.75
+# Steps that change nothing that could be seen, nor halve what they promise.
+MOST_IDLE = 20
+# A part of r in the span of J below so many square roots of a rounding of r: its square, what a step could lower L by,
+# is hidden by a sum's roundings.
+HIDDEN = 10
 # A correction longer than this part of the step says that the second order knows no better either.
 LONGEST_CORRECTION = 0.75
 
 
 class _State(NamedTuple):
-    """`radius` of the dense steps, `damping` of those without matrices; `promise` of the last step, where it was noise."""
+    """`radius` of dense steps, `damping` of those without matrices.
+
+    `promise` is the least since it has been noise; `idle` counts the steps since that have not halved it.
+    """
 
     radius: tf.Tensor
     damping: tf.Tensor
     scaling: tf.Tensor
     promise: tf.Tensor
+    idle: tf.Tensor
 
 
 class _Trial(NamedTuple):
@@ -112,6 +122,7 @@ class LevenbergMarquardt(InverseSolver):
             damping=tf.fill(batch, tf.constant(self.damping, x.dtype)),
             scaling=tf.zeros_like(x),
             promise=tf.fill(batch, tf.constant(np.inf, tf.float64)),
+            idle=tf.zeros(batch, tf.int32),
         )
 
     def step(self, problem, x, state):
@@ -140,8 +151,11 @@ class LevenbergMarquardt(InverseSolver):
         noise = ROUNDINGS * (epsilon * square / 2 + share)
         promise = first_order.decrease
         unseen = promise <= noise
-        # There the promise tells whether steps still get anywhere.
-        settled = unseen & (promise >= 0.5 * state.promise)
+        # There the promise tells whether steps still get anywhere, and whether what is left is worth a word.
+        idle = tf.where(unseen, state.idle + tf.cast(promise >= 0.5 * state.promise, tf.int32), 0)
+        rounding = ROUNDINGS * tf.cast(model.rounding(), tf.float64)
+        little = tf.maximum(HIDDEN * epsilon**0.5 * tf.sqrt(square), rounding)
+        settled = (idle > 0) & (tf.sqrt(2 * promise) <= little)
 
         several = self.max_steps > 1
         start = tf.fill([1], tf.constant(max(self.damping, FIRST_DAMPING) if several else self.damping, tf.float64))
@@ -153,14 +167,18 @@ class LevenbergMarquardt(InverseSolver):
         steepest = 0.5 * tf.square(tf.cast(optimality, tf.float64)) * square
         # Of a radius that is nothing beside x no further try comes.
         spent = trial.radius <= epsilon * tf.cast(batched.norm(state.scaling * x), tf.float64)
-        ended = ~trial.accepted if not several else ~trial.accepted & spent
+        ended = ~trial.accepted if not several else (~trial.accepted & spent) | (idle > MOST_IDLE)
         return Step(
             update=trial.update,
             objective=objective,
-            converged=first_order.is_rounding | settled | (ended & (steepest <= noise)),
+            converged=first_order.is_rounding
+            | settled
+            | (ended & (steepest <= noise) & (tf.sqrt(2 * promise) <= little)),
             failure=tf.where(ended, int(Status.REJECTED), 0),
             state=state._replace(
-                radius=trial.radius, promise=tf.where(unseen, promise, tf.constant(np.inf, tf.float64))
+                radius=trial.radius,
+                promise=tf.where(unseen, tf.minimum(promise, state.promise), tf.constant(np.inf, tf.float64)),
+                idle=idle,
             ),
             **first_order.measures,
         )
@@ -194,9 +212,11 @@ class LevenbergMarquardt(InverseSolver):
             good = (seen | (unseen & (actual >= -noise))) & batched.all_finite(update) & (predicted > 0)
             newly = good & ~trial.accepted
             # Where the parabola through both values and the slope has its minimum, as in MINPACK.
-            slope = 2 * predicted - singular.square_length(components)
+            slope = predicted + 0.5 * singular.square_length(components)
             shrink = tf.clip_by_value(0.5 * slope / (slope - actual), 0.1, 0.5)
-            shrink = tf.where(tf.math.is_finite(after) & tf.math.is_finite(shrink), shrink, tf.constant(0.1, tf.float64))
+            shrink = tf.where(
+                tf.math.is_finite(after) & tf.math.is_finite(shrink), shrink, tf.constant(0.1, tf.float64)
+            )
             is_free = damping[:, 0] == 0
             longer = tf.where(is_free, 2 * length, tf.maximum(trial.radius, 2 * length))
             after_good = tf.where((gain > GOOD) | (is_free & (gain >= POOR)), longer, trial.radius)
@@ -267,8 +287,14 @@ class LevenbergMarquardt(InverseSolver):
         )[0]
 
     def _meets_tolerances(self, step):
-        """Where the slope is level along each column, it must be so along all of them together: digits hang on that."""
+        """Stricter than elsewhere: what is left of r in the span of J, |P r| / |r|, is compared with `gtol` and `ftol`.
+
+        Where columns are nearly alike, each may be level, and a step may promise little, far from the minimum.
+        """
         if step.decrease is None:
             return super()._meets_tolerances(step)
-        level = self._within(step.optimality, self.gtol) & self._within(tf.sqrt(step.decrease), self.gtol)
-        return level | self._is_small(step)
+        span = tf.sqrt(step.decrease)
+        level = self._within(step.optimality, self.gtol) & self._within(span, self.gtol)
+        hidden = HIDDEN * np.finfo(span.dtype.as_numpy_dtype).eps ** 0.5
+        small = self.ftol is not None and (span <= max(self.ftol, hidden)) & self._within(step.length, self.xtol)
+        return level | small

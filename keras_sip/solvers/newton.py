@@ -3,7 +3,6 @@
 import dataclasses
 
 import keras
-import tensorflow as tf
 
 from keras_sip.errors import check_number
 from keras_sip.solvers.base import InverseSolver

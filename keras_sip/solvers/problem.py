@@ -1,5 +1,6 @@
 """The inverse problem that a solver sees: one batch, with residuals measured in units of their own size."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -96,7 +97,7 @@ class InverseProblem:
         return self.simulator.objective(y, self.y_target, self.context) / tf.square(self.scale)
 
     def linearize(self, x):
-        """(y, r / m, jvp, vjp) at x: P(x), the residual, and products with its Jacobian J / m and with the transpose."""
+        """(y, r / m, jvp, vjp) at x: P(x), the residual, and products with its Jacobian J / m and the transpose."""
         observed, seen = self._observed()
         residual, jvp, vjp = derivatives.linearize(observed, x)
         # Derivatives of FFTs forget sizes that loops must know.
@@ -109,9 +110,25 @@ class InverseProblem:
 
     def jacobian(self, x):
         """(y, r / m, J / m) at x, J dense `[B, m, n]`: for few components of x or of y."""
+        size, batch = x.shape[1:].num_elements(), tf.shape(x)[0]
+        if size <= math.prod(self.simulator.y_shape):
+            observed, seen = self.repeated(size)._observed()
+            jacobian = derivatives.jacobian_of_repeated(observed, x)
+            # All copies are alike.
+            y, residual = (value[:batch] for value in seen)
+            return y, residual, jacobian
         observed, seen = self._observed()
         jacobian = derivatives.jacobian(observed, x)
         return seen[0], seen[1], jacobian
+
+    def repeated(self, times):
+        """The problem of the batch `times` times over, one copy after the other."""
+
+        def repeat(entry):
+            return tf.tile(entry, [times] + [1] * (entry.shape.rank - 1))
+
+        context = None if self.context is None else {name: repeat(entry) for name, entry in self.context.items()}
+        return InverseProblem(self.simulator, repeat(self.y_target), context, repeat(self.scale))
 
     def _observed(self):
         """(x -> r / m, a list of the y and the r / m that it has met): derivatives evaluate it once."""
@@ -160,7 +177,10 @@ class InverseProblem:
         return tf.where(level, steepest, steepest / size), level
 
     def rounding(self, x, y, norms):
-        """|e| / m `[B]`: what one rounding of every component of x and y makes of the residual.
+        """|e| / m `[B]`: what rounding of x and y makes of the residual.
+
+        That of y counts whole: a simulation has more than the last one. That of x is at most half a unit in the last
+        place of each component, and of random sign; beside an observation it counts no more than that.
 
         Args:
             norms: Those of the columns of J / m, in the shape of x.
@@ -173,7 +193,9 @@ class InverseProblem:
             of_y = batched.norm(moved - here) / step
         else:
             of_y = batched.norm(self._scaled(y))
-        of_x = batched.norm(norms * x)
+        of_x = 0.25 * batched.norm(norms * x)
+        observed = batched.norm(self._scaled(self.y_target))
+        of_x = tf.where(observed > 0, tf.minimum(of_x, observed), of_x)
         return np.finfo(x.dtype.as_numpy_dtype).eps * (of_x + of_y)
 
     def _column_norms(self, x, residual, vjp):

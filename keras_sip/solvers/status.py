@@ -31,7 +31,7 @@ class Status(enum.IntEnum):
 _MESSAGES = {
     Status.CONVERGED: "The tolerances are met at x, or nothing but rounding is left of the residual.",
     Status.MAX_STEPS: "All steps were taken. In training this is the rule; to go further, raise max_steps.",
-    Status.STALLED: "No further step was acceptable, and a slope is left. Look at `optimality`; try float64 or x_scale.",
+    Status.STALLED: "No further step was acceptable, and a slope is left. See `optimality`; try float64 or x_scale.",
     Status.NON_FINITE: "The start, observation, simulation or a step was not finite. Check the data and bound x.",
     Status.REJECTED: "No tried step lowered the objective. Start closer, or allow more tries.",
     Status.BREAKDOWN: "The step is not defined: a singular system, or no gradient. Use LevenbergMarquardt().",

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.ops import batched, spectral_bases
+from keras_sip.ops import batched, derivatives, spectral_bases
 from keras_sip.ops.conjugate_gradient import conjugate_gradient
 from keras_sip.priors import Whitened
 from keras_sip.solvers.problem import InverseProblem, half_square
@@ -219,9 +219,7 @@ def directional_products(problem, x, directions):
     repeated = repeated_problem(problem, count)
     directions = tf.tile(tf.constant(directions, x.dtype), [tf.shape(x)[0], *[1] * (x.shape.rank - 1)])
     points = tf.repeat(x, count, axis=0)
-    with tf.autodiff.ForwardAccumulator(points, directions) as accumulator:
-        residual = repeated.residual(points)
-    products = accumulator.jvp(residual, unconnected_gradients="zero")
+    residual, products = derivatives.jvp(repeated.residual, points, directions)
     entries = residual.shape[1:].num_elements()
     first = tf.reshape(residual, [-1, count, *residual.shape[1:]])[:, 0]
     return first, tf.reshape(products, [-1, count, entries])

@@ -75,6 +75,12 @@ class MeasuredStatistics(keras.callbacks.Callback):
         self._statistics = BatchNormStatistics(model, first_observations(data, EXAMPLES))
         self._steps = model.training_steps
 
+    @classmethod
+    def of_fit(cls, model: keras.Model, data: Any, callbacks: list) -> "MeasuredStatistics | None":
+        """The statistics for a fit; None without batch norm, or where one of the callbacks measures them."""
+        elsewhere = any(getattr(callback, "measures_statistics", False) for callback in callbacks)
+        return None if elsewhere or not list(batch_norms(model)) else cls(model, data)
+
     def on_train_end(self, logs: dict | None = None) -> None:
         self.refresh(self.model)
 

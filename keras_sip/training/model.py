@@ -1,5 +1,6 @@
 """SIPModel: a network that answers inverse problems, trained by SIP updates with Keras' fit."""
 
+import functools
 import os
 from typing import Any, Literal
 
@@ -18,12 +19,14 @@ from keras_sip.data import (
     without_bad_examples,
 )
 from keras_sip.errors import check_choice, check_positive_int, three_part
+from keras_sip.kernel_errors import explaining_kernel_errors
 from keras_sip.simulators.base import Simulator, check_simulator_interface, split_observation
-from keras_sip.solvers.base import InverseSolver, SolverResult, Status
+from keras_sip.solvers.base import InverseSolver, SolverResult
 from keras_sip.solvers.maximum_a_posteriori import posterior_solver
 from keras_sip.solvers.posterior import Posterior
 from keras_sip.training import methods, metrics, weight_problem
-from keras_sip.training.batch_statistics import MeasuredStatistics, batch_norms
+from keras_sip.training.answers import posterior_tensors, refined
+from keras_sip.training.batch_statistics import MeasuredStatistics
 from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_fit, check_network
 from keras_sip.training.network import ScaledNetwork, updates_of
 from keras_sip.training.physics import ScaledPhysics
@@ -90,9 +93,11 @@ class SIPModel(keras.Model):
         self.method.check(self.physics)
         self._measured = metrics.SIPMetrics()
         self._phase = "train"
-        # As a graph: thousands of small operations, slow one by one.
-        self._refine = tf.function(self._refined, reduce_retracing=True)
-        self._posterior = tf.function(self._posterior_tensors, reduce_retracing=True)
+        # As graphs: thousands of small operations, slow one by one.
+        self._refine, self._posterior = (
+            tf.function(functools.partial(answer, self.physics, self.scaled_network), reduce_retracing=True)
+            for answer in (refined, posterior_tensors)
+        )
         self._statistics: MeasuredStatistics | None = None
         # Built here: a model trained by train_step alone would be saved without its optimizer.
         self.built = True
@@ -176,15 +181,14 @@ class SIPModel(keras.Model):
         solver = self.method.solver or self.solver
         if solver is not None and solver.on_failure == "raise":
             callbacks.append(RaiseOnFailure())
-        self._statistics = None
-        elsewhere = any(getattr(callback, "measures_statistics", False) for callback in callbacks)
-        if self._batch_statistics == "measured" and not elsewhere and any(True for _ in batch_norms(self)):
-            self._statistics = MeasuredStatistics(self, data)
+        if self._jit_compile_asked == "auto" and XlaTrial.is_of_use(self):
+            callbacks.append(XlaTrial(data))
+        measured = self._batch_statistics == "measured"
+        self._statistics = MeasuredStatistics.of_fit(self, data, callbacks) if measured else None
+        if self._statistics is not None:
             callbacks.insert(0, self._statistics)
-        if self._jit_compile_asked == "auto" and not (self.jit_compile or self.run_eagerly or self.method.needs_labels):
-            if self.physics.prefers_xla is None and self.distribute_strategy.num_replicas_in_sync == 1:
-                callbacks.append(XlaTrial(data))
-        return super().fit(data, callbacks=callbacks, **options)
+        with explaining_kernel_errors(self.simulator):
+            return super().fit(data, callbacks=callbacks, **options)
 
     def evaluate(
         self,
@@ -201,7 +205,8 @@ class SIPModel(keras.Model):
         data = self._ending(data, kwargs.get("steps"))
         phase, self._phase = self._phase, "test"
         try:
-            measured = super().evaluate(data, return_dict=True, **kwargs)
+            with explaining_kernel_errors(self.simulator):
+                measured = super().evaluate(data, return_dict=True, **kwargs)
         finally:
             self._phase = phase
         return measured if return_dict else [measured.get(name, np.nan) for name in self.metrics_names]
@@ -222,7 +227,8 @@ class SIPModel(keras.Model):
         """
         check_positive_int("max_steps", max_steps)
         self.measure_statistics()
-        return self._refine(as_observation(self.simulator, observation), tf.constant(max_steps))
+        with explaining_kernel_errors(self.simulator):
+            return self._refine(as_observation(self.simulator, observation), tf.constant(max_steps))
 
     def posterior(self, observation: Any, max_steps: int = 10) -> Posterior:
         """What x may be, given the observation: a tensorflow-probability distribution around the refined answer.
@@ -382,26 +388,6 @@ class SIPModel(keras.Model):
         self.compile(**{**config, "optimizer": keras.saving.deserialize_keras_object(config["optimizer"])})
 
     # Helpers ----------------------------------------------------------------------------------------------------------
-
-    def _refined(self, observation, steps):
-        observation, good = without_bad_examples(observation)
-        y_target, context = split_observation(observation)
-        z, _ = self.scaled_network(observation, training=False)
-        result = self.physics.compiled(self.physics.refine, self.solver)(z, y_target, context, steps)
-        return result._replace(
-            x=unless_bad(good, self.physics.to_physical(result.x)),
-            update=self.physics.to_physical(result.update),
-            y=unless_bad(good, result.y),
-            status=tf.where(good, result.status, int(Status.NON_FINITE)),
-            objective=unless_bad(good, result.objective),
-        )
-
-    def _posterior_tensors(self, observation, steps):
-        observation, good = without_bad_examples(observation)
-        y_target, context = split_observation(observation)
-        z, _ = self.scaled_network(observation, training=False)
-        mean, *others = self.physics.posterior(z, y_target, context, steps).tensors
-        return unless_bad(good, mean), *others
 
     @property
     def _whole_step(self):

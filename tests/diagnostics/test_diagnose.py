@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 
 import keras_sip
-from keras_sip.diagnostics import Verdict, diagnosis_case
-from keras_sip.diagnostics.diagnosis_case import DiagnosisCase
+from keras_sip.diagnostics import Verdict
+from keras_sip.diagnostics import diagnosis as diagnosis_module
+from keras_sip.diagnostics.diagnosis import DiagnosisCase
 from numerics import laplacian_matrix
 from problems import CURVED, PROBLEMS
 
@@ -46,7 +47,7 @@ def test_singular_values_are_those_of_numpy_in_units_of_x_scale():
 
 def test_singular_values_of_a_field_lie_between_the_true_extremes(monkeypatch):
     # So that 80 components count as a field.
-    monkeypatch.setattr(diagnosis_case, "LARGEST_DENSE", 64)
+    monkeypatch.setattr(diagnosis_module, "LARGEST_DENSE", 64)
     left, right = (np.linalg.qr(GENERATOR.standard_normal((80, 80)))[0] for _ in range(2))
     diagnosis = diagnose(linear(left * FALLING @ right), num_examples=2)
     assert not diagnosis.singular_values_exact
@@ -73,17 +74,20 @@ def test_ill_posed_heat_is_noted_and_given_an_inverse_that_knows_of_noise():
 
 
 def levenberg_marquardt_remainder(x0, x_true, damping):
-    """|r| after over before one accepted step on P = e^x: each try damps 2, 4, 8 ... times more than the one before."""
+    """|r| after over before one accepted step on P = e^x: each try is 0.1 to 0.5 times as long as the one before."""
     residual = np.exp(x0) - np.exp(x_true)
-    remainder, growth = np.ones_like(x0), 2.0
-    open_ = np.ones_like(x0, bool)
+    free = residual / np.exp(x0)
+    length = np.abs(free) / (1 + damping)
+    remainder, open_ = np.ones_like(x0), np.ones_like(x0, bool)
     for _ in range(8):
-        tried = x0 - residual / (np.exp(x0) * (1 + damping))
-        with np.errstate(over="ignore"):
-            share = np.abs((np.exp(tried) - np.exp(x_true)) / residual)
+        with np.errstate(over="ignore", invalid="ignore"):
+            share = np.abs((np.exp(x0 - np.sign(free) * length) - np.exp(x_true)) / residual)
+            # All over residual^2: the slope along the step is its length over the free one's.
+            slope, actual = length / np.abs(free), 0.5 * (1 - share**2)
+            shrink = np.clip(0.5 * slope / (slope - actual), 0.1, 0.5)
         remainder = np.where(open_ & (share < 1), share, remainder)
         open_ &= ~(share < 1)
-        damping, growth = damping * growth, 2 * growth
+        length *= np.where(np.isfinite(shrink), shrink, 0.1)
     return np.mean(remainder)
 
 
@@ -144,3 +148,11 @@ def test_report_fits_80_columns_and_ends_with_the_advice(capsys):
     assert printed == f"{diagnosis}\n"
     assert max(map(len, printed.splitlines())) <= 80
     assert "Use LevenbergMarquardt(" in printed
+
+
+def test_an_update_is_timed_in_adjoint_steps_and_the_examples_prior_is_told():
+    x = np.random.default_rng(0).standard_normal((12, 3)) * [1.0, 2.0, 3.0]
+    diagnosis = diagnose(linear(MATRIX), x=x)
+    assert diagnosis.step_cost > 0
+    np.testing.assert_allclose(diagnosis.prior.mean, x.mean(axis=0), atol=1e-12)
+    assert "3 unknowns" in diagnosis["prior"].measured

@@ -105,10 +105,12 @@ def test_first_and_second_derivatives_are_those_of_differences(kind):
     def objective(x):
         return tf.reduce_sum(tf.square(f(x)), axis=1)
 
+    def gradient(x):
+        return derivatives.gradient(objective, x)[1]
+
     def all_derivatives(x):
         y, product, transposed = derivatives.linearize(f, x)
-        jvp = derivatives.jvp(f, x, x)[1]
-        return derivatives.jacobian(f, x), product(x), transposed(y), jvp, derivatives.hessian(objective, x)
+        return product(x), transposed(y), derivatives.vjp(gradient, x, x)[1]
 
     x = tf.constant(0.5 * random(2, 4))
     step = 1e-5
@@ -122,9 +124,9 @@ def test_first_and_second_derivatives_are_those_of_differences(kind):
 
     jacobian = central(f(points))
     along, back = np.einsum("bij,bj->bi", jacobian, x), np.einsum("bij,bi->bj", jacobian, f(x))
-    hessian = central(tf.function(lambda x: derivatives.gradient(objective, x)[1])(points))
+    bent = np.einsum("bij,bj->bi", central(tf.function(gradient, autograph=False)(points)), x)
     received = tf.function(all_derivatives, autograph=False, jit_compile=True)(x)
-    for a, b in zip(received, (jacobian, along, back, along, hessian), strict=True):
+    for a, b in zip(received, (along, back, bent), strict=True):
         # Central differences: rounding 1e-16 / step, truncation step^2, of numbers up to 10.
         np.testing.assert_allclose(a, b, atol=1e-8)
 

@@ -117,7 +117,7 @@ def test_each_graph_is_stored_once(poisson):
     graph = saved_model_pb2.SavedModel()
     graph.ParseFromString((poisson.path / "saved_model.pb").read_bytes())
     bodies = [f for f in graph.meta_graphs[0].graph_def.library.function if "endpoint" in f.signature.name]
-    assert len(bodies) == len(("infer", "simulate", "refine"))
+    assert len(bodies) == len(("infer", "simulate", "refine", "uncertainty"))
 
 
 def test_card_manifest_and_checksums_lie_beside(poisson):
@@ -153,6 +153,31 @@ def test_a_process_without_keras_sip_loads_and_runs_it(poisson, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, capture_output=True)
     np.testing.assert_allclose(np.load(tmp_path / "x.npy"), poisson.model.predict(y, verbose=0), rtol=1e-6, atol=1e-6)
+
+
+class Gains(keras_sip.Simulator):
+    """Needs a context and draws no samples; says its entries, or does not."""
+
+    x_shape, y_shape, prefers_xla = (2,), (2,), False
+
+    def forward(self, x, context=None):
+        return context["gain"] * x
+
+
+def gains_model(simulator):
+    inputs = keras.Input((2,))
+    return keras_sip.SIPModel(keras.Model(inputs, keras.layers.Dense(2)(inputs)), simulator, keras_sip.GaussNewton())
+
+
+def test_a_simulator_without_samples_exports_where_it_says_its_context(tmp_path):
+    class Declared(Gains):
+        context_shape = {"gain": (2,)}
+
+    served = Exported(gains_model(Declared()), tmp_path / "model").signatures
+    y = served["simulate"](x=tf.constant([[1.0, 2.0]]), context_gain=tf.constant([[3.0, 4.0]]))["y"]
+    np.testing.assert_array_equal(y, [[3.0, 8.0]])
+    with pytest.raises(ValueError, match=r"Expected a simulator that(?s:.*)context_shape(?s:.*)Define `context_shape`"):
+        gains_model(Gains()).export(tmp_path / "other")
 
 
 def test_a_model_without_a_solver_has_no_refine(tmp_path):

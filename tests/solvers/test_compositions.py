@@ -1,6 +1,7 @@
 """Solvers made of solvers, L-BFGS where its line search fails, and the automatic choice."""
 
 import json
+import logging
 
 import keras
 import numpy as np
@@ -156,35 +157,43 @@ def test_lbfgs_turns_down_what_does_not_lower_the_objective():
     assert np.all(result.update == 0)
 
 
-def test_automatic_choice_goes_from_the_most_to_the_least_knowing_and_says_why(capsys):
+def test_automatic_choice_goes_from_the_most_to_the_least_knowing_and_says_why_in_the_log(caplog, capsys):
+    caplog.set_level(logging.INFO, "keras_sip")
     cases = [
         (keras_sip.Poisson((8, 8)), "AnalyticInverse", "defines its `inverse`"),
         (keras_sip.Heat((8, 8)), "DampedSpectralInverse", "diagonal in a spectral basis"),
         (keras_sip.NavierStokes((8, 8)), "ReverseSimulation", "run backward in time"),
+        (problems.CURVED, "LevenbergMarquardt", "x or y is small enough for a dense Jacobian"),
         (problems.MaskedSensors(), "MaximumAPosteriori", "samples of x give a prior"),
-        (problems.CURVED, "LevenbergMarquardt", "small enough for a dense Jacobian"),
         (keras_sip.from_function(problems.tanh_process, 40), "LevenbergMarquardt", "too large for a dense Jacobian"),
+        (keras_sip.from_function(lambda x: x[:, :4], 96), "LevenbergMarquardt", "x or y is small enough"),
+        (keras_sip.Nondimensional(problems.CURVED), "LevenbergMarquardt", f"for {problems.CURVED!r}: "),
         (problems.Directions(), "LBFGS", "no half sum of squares"),
     ]
     for simulator, name, reason in cases:
         solver = keras_sip.auto_solver(simulator)
         solver.check(simulator)
-        line = capsys.readouterr().out
+        (record,) = caplog.records
+        caplog.clear()
         assert type(solver).__name__ == name
-        assert line.count("\n") == 1
-        assert name in line
-        assert reason in line
+        assert name in record.getMessage()
+        assert reason in record.getMessage()
+    assert not capsys.readouterr().out  # a library does not print unasked
     assert keras_sip.auto_solver(problems.CURVED, max_steps=4).max_steps == 4
     assert len({candidate.reason for candidate in CANDIDATES}) == len(CANDIDATES)
 
 
-def test_auto_is_a_name_of_that_choice_in_models_and_layers(capsys):
+def test_auto_is_a_name_of_that_choice_in_models_and_layers(caplog):
+    caplog.set_level(logging.INFO, "keras_sip")
     simulator = keras_sip.Poisson((8, 8))
     layer = keras_sip.SIPPhysicsLayer(simulator, "auto")
     network = keras_sip.UNet(simulator.y_shape, 1, levels=1, seed=0)
     model = keras_sip.SIPModel(network, simulator, "auto")
     assert layer.solver == model.solver == keras_sip.AnalyticInverse()
-    assert all("defines its `inverse`" in line for line in capsys.readouterr().out.splitlines())
+    # The simulator is named as the user knows it.
+    assert {record.getMessage() for record in caplog.records} == {
+        f"AnalyticInverse for {simulator!r}: the simulator defines its `inverse`."
+    }
     with pytest.raises(TypeError, match='"auto"'):
         keras_sip.SIPPhysicsLayer(simulator, "automatic")
 

@@ -102,7 +102,9 @@ def test_tolerance_also_stops_at_a_minimum_that_leaves_a_residual(solver):
 def test_no_tolerance_takes_all_steps():
     x0, y_target, _ = CURVED.start_and_target()
     y_target += 0.1  # out of reach: a residual remains
-    result = GAUSS_NEWTON.with_options(max_steps=9, ftol=None, xtol=None, gtol=None).solve(CURVED.simulator, x0, y_target)
+    result = GAUSS_NEWTON.with_options(max_steps=9, ftol=None, xtol=None, gtol=None).solve(
+        CURVED.simulator, x0, y_target
+    )
     assert np.all(result.num_steps == 9)
     assert np.all(result.status == Status.MAX_STEPS)
 

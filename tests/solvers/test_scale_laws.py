@@ -79,6 +79,32 @@ def test_levenberg_marquardt_follows_diagonal_maps_of_x(solver, seed, condition)
     assert relative_error(other, mapped(np.linalg.inv(matrix), update)) < 1e-6
 
 
+@pytest.mark.parametrize("dtype, ratio, tolerance", [("float64", 1e15, 1e-6), ("float32", 1e6, 1e-3)])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        keras_sip.GaussNewton(max_steps=2),
+        keras_sip.LevenbergMarquardt(max_steps=2),
+        keras_sip.Newton(max_steps=2),
+        keras_sip.SaddleFreeNewton(max_steps=2),
+    ],
+    ids=lambda solver: type(solver).__name__,
+)
+def test_units_of_the_components_may_differ_by_as_much_as_the_precision_holds(solver, dtype, ratio, tolerance):
+    """What is judged to be rank or rounding is judged after the columns are scaled."""
+    generator = np.random.default_rng(7)
+    x0 = generator.standard_normal((BATCH, 3))
+    # Powers of two, so that the two problems round alike.
+    units = 2.0 ** np.round(np.log2(ratio) * np.array([-0.5, 0.1, 0.5]))
+    changed = keras_sip.from_function(lambda x: curved_process(x * tf.constant(units, x.dtype)), 3, dtype=dtype)
+    plain = keras_sip.from_function(curved_process, 3, dtype=dtype)
+    y_target = plain((x0 + 0.3 * generator.standard_normal((BATCH, 3))).astype(dtype))
+    expected = solver.solve(plain, x0.astype(dtype), y_target)
+    received = solver.solve(changed, (x0 / units).astype(dtype), y_target)
+    assert np.array_equal(received.status, expected.status)
+    assert relative_error(received.update * units, expected.update) < tolerance
+
+
 def test_levenberg_marquardt_does_not_follow_rotations():
     """What its docstring leaves out is left out with reason: D is diagonal in one basis only."""
     matrix = invertible_map(0, 1e2)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import keras_sip
 from keras_sip import SIPModel
+from keras_sip.kernel_errors import SimulatorKernelError
 
 MATRIX = np.array([[1.0, 0.5, -0.3], [0.2, -1.0, 0.8]], "float32")
 
@@ -206,6 +207,20 @@ def test_copies_and_pickles_of_a_model_are_equal_models_that_train_alike(duplica
         each.fit(Y, X, batch_size=3, shuffle=False, verbose=0)
     for one, two in zip(model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_a_kernel_of_the_simulator_that_raises_is_named_with_the_remedy():
+    def flow(x):
+        # Of an x of 0, as every network's answer to 0 is here, the matrix is singular.
+        return tf.linalg.solve(tf.linalg.diag(x), tf.ones_like(x)[..., None])[..., 0]
+
+    simulator = keras_sip.from_function(flow, 3)
+    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    model = SIPModel(network, simulator, None, "adjoint")
+    model.compile("sgd", run_eagerly=True)
+    for call in (model.fit, model.evaluate):
+        with pytest.raises(SimulatorKernelError, match=r"MatrixSolve(?s:.*)from_function(?s:.*)keras_sip.ops.solve"):
+            call(np.zeros((2, 3), "float32"), verbose=0)
 
 
 # Networks of other forms ----------------------------------------------------------------------------------------------
