@@ -5,7 +5,7 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 # Something of every package that takes seconds: numerics, physics, solvers, networks, files.
 QUICK := $(addprefix tests/, test_files.py test_data.py networks/test_mlp.py training/test_losses.py \
-	$(addprefix ops/test_, advection.py batch_norm.py batched.py lanczos.py linear_systems.py stencils.py) \
+	$(addprefix ops/test_, advection.py batch_norm.py batched.py lanczos.py stencils.py) \
 	simulators/test_poisson.py simulators/test_low_dimensional.py solvers/test_gauss_newton.py)
 
 .DEFAULT_GOAL := help

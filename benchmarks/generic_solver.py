@@ -15,17 +15,18 @@ import time
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 import keras_sip
 from _command_line import Parser
-from _problem import DarcyFlow
+from keras_sip.ops import random_fields
 
 PROBLEMS = {
     "poisson": lambda size: keras_sip.Poisson((size, size)),
     "heat": lambda size: keras_sip.Heat((size, size)),
     "fluid": lambda size: keras_sip.NavierStokes((size, size)),
     "sine": lambda size: keras_sip.RotatedSine(),
-    "darcy": lambda size: DarcyFlow((size, size)),
+    "darcy": lambda size: keras_sip.DarcyFlow((size, size)),
 }
 DOMAIN = {
     "poisson": lambda: keras_sip.AnalyticInverse(),
@@ -46,7 +47,9 @@ def main(arguments):
     parser.add_count("--levels", 4, "levels of the U-Net")
     parser.add_count("--filters", 16, "its filters")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--noise", type=float, default=0.0, help="of y over its standard deviation, a known level")
+    parser.add_argument(
+        "--noise", type=float, default=0.0, help="of y, over its standard deviation; its level is known"
+    )
     parser.add_argument("--solver", default="{}", help="options of the generic solver, JSON (default: %(default)s)")
     parser.add_argument("--components", type=int, help="of the prior (default: by explained variance)")
     parser.add_count("--refine", 5, "steps of refinement")
@@ -147,9 +150,7 @@ class Noisy(keras_sip.SimulatorWrapper):
         self.level = float(noise * np.std(y))
 
     def sample(self, batch_size, seed):
-        from keras_sip.ops import random_fields
-
-        first, second = random_fields.split_seed(seed, 2)
+        first, second = tf.unstack(random_fields.split_seed(seed, 2))
         sample = self.physical.sample(batch_size, first)
         noise = random_fields.normal([batch_size, *self.y_shape], second, dtype=self.dtype)
         level = np.full(batch_size, self.level, self.dtype)

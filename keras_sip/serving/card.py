@@ -53,6 +53,7 @@ def model_card(model, *, title, use, measured=None, facts=None):
     rows = {
         "simulator": f"`{simulator!r}`",
         "solver": f"`{model.solver!r}`",
+        **_prior(model),
         "training method": f"`{model.method!r}`",
         "network": f"{model.network.name}, {model.network.count_params():,} weights",
         **(facts or {}),
@@ -100,6 +101,13 @@ def command():
 def _section(measured):
     lines = "\n".join(f"| {name} | {_number(value)} |" for name, value in measured.items())
     return f"\n## Measured\n\n| | |\n|---|---|\n{lines}\n"
+
+
+def _prior(model):
+    """What its solver takes x to be before y is seen, where it does."""
+    if not hasattr(model.solver, "prior_of_posterior"):
+        return {}
+    return {"prior": model.solver.prior_of_posterior(model.simulator).summary}
 
 
 def _number(value):

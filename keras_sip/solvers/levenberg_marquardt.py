@@ -26,7 +26,10 @@ FIRST_DAMPING = 0.1
 # A step counts as descent from this gain on; below `POOR` the next one is shorter, above `GOOD` it may be longer.
 LEAST_GAIN, POOR, GOOD = 1e-4, 0.25, 0.75
 # Steps that change nothing that could be seen, nor halve what they promise.
-MOST_IDLE = 10
+MOST_IDLE = 20
+# A part of r in the span of J below so many square roots of a rounding of r: its square, what a step could lower L by,
+# is hidden by a sum's roundings.
+HIDDEN = 10
 # A correction longer than this part of the step says that the second order knows no better either.
 LONGEST_CORRECTION = 0.75
 
@@ -150,7 +153,8 @@ class LevenbergMarquardt(InverseSolver):
         unseen = promise <= noise
         # There the promise tells whether steps still get anywhere, and whether what is left is worth a word.
         idle = tf.where(unseen, state.idle + tf.cast(promise >= 0.5 * state.promise, tf.int32), 0)
-        little = 2 * ROUNDINGS * (epsilon**0.5 * tf.sqrt(square) + tf.cast(model.rounding(), tf.float64))
+        rounding = ROUNDINGS * tf.cast(model.rounding(), tf.float64)
+        little = tf.maximum(HIDDEN * epsilon**0.5 * tf.sqrt(square), rounding)
         settled = (idle > 0) & (tf.sqrt(2 * promise) <= little)
 
         several = self.max_steps > 1
@@ -167,7 +171,9 @@ class LevenbergMarquardt(InverseSolver):
         return Step(
             update=trial.update,
             objective=objective,
-            converged=first_order.is_rounding | settled | (~trial.accepted & ended & (steepest <= noise)),
+            converged=first_order.is_rounding
+            | settled
+            | (ended & (steepest <= noise) & (tf.sqrt(2 * promise) <= little)),
             failure=tf.where(ended, int(Status.REJECTED), 0),
             state=state._replace(
                 radius=trial.radius,
@@ -281,8 +287,14 @@ class LevenbergMarquardt(InverseSolver):
         )[0]
 
     def _meets_tolerances(self, step):
-        """Where the slope is level along each column, it must be so along all of them together: digits hang on that."""
+        """Stricter than elsewhere: what is left of r in the span of J, |P r| / |r|, is compared with `gtol` and `ftol`.
+
+        Where columns are nearly alike, each may be level, and a step may promise little, far from the minimum.
+        """
         if step.decrease is None:
             return super()._meets_tolerances(step)
-        level = self._within(step.optimality, self.gtol) & self._within(tf.sqrt(step.decrease), self.gtol)
-        return level | self._is_small(step)
+        span = tf.sqrt(step.decrease)
+        level = self._within(step.optimality, self.gtol) & self._within(span, self.gtol)
+        hidden = HIDDEN * np.finfo(span.dtype.as_numpy_dtype).eps ** 0.5
+        small = self.ftol is not None and (span <= max(self.ftol, hidden)) & self._within(step.length, self.xtol)
+        return level | small

@@ -172,13 +172,17 @@ class DenseModel:
     def _measures(self, decrease, singular, components):
         """What `Step` reports of the point: optimality, and the decrease and the length of an undamped step."""
         objective = half_square(self.residual)
-        size = batched.norm(singular.unit * tf.cast(tf.reshape(self._x, tf.shape(singular.unit)), tf.float64))
+        # In units of the columns here, whatever they have been on the way.
+        length, size = (
+            batched.norm(self._norms * tf.cast(tf.reshape(each, tf.shape(self._norms)), tf.float64))
+            for each in (tf.linalg.matvec(singular.basis, components) / singular.unit, self._x)
+        )
         # What does not see x promises nothing, and that is no convergence.
         decrease = tf.where(self.is_flat(), tf.constant(np.nan, decrease.dtype), decrease)
         return {
             "optimality": self.slopes()[0],
             "decrease": decrease / _safe(objective),
-            "length": tf.cast(batched.norm(components) / size, self._x.dtype),
+            "length": tf.cast(length / size, self._x.dtype),
         }
 
     def _like_x(self, values):

@@ -117,7 +117,7 @@ def test_each_graph_is_stored_once(poisson):
     graph = saved_model_pb2.SavedModel()
     graph.ParseFromString((poisson.path / "saved_model.pb").read_bytes())
     bodies = [f for f in graph.meta_graphs[0].graph_def.library.function if "endpoint" in f.signature.name]
-    assert len(bodies) == len(("infer", "simulate", "refine"))
+    assert len(bodies) == len(("infer", "simulate", "refine", "uncertainty"))
 
 
 def test_card_manifest_and_checksums_lie_beside(poisson):

@@ -28,9 +28,7 @@ def trust_region_step(residual, jacobian, x, scaling, radius):
         damping = scipy.optimize.brentq(lambda d: np.linalg.norm(step(d)) - radius, 0, 1e12, xtol=1e-14, rtol=1e-14)
     change = scaled @ step(damping)
     predicted = -(r @ change) - 0.5 * change @ change
-    # The damping's share is counted as decrease.
-    length = np.linalg.norm(step(damping))
-    return step(damping) / scaling, length, damping > 0, predicted + 0.5 * damping * length**2
+    return step(damping) / scaling, np.linalg.norm(step(damping)), damping > 0, predicted
 
 
 def dense_levenberg_marquardt(residual, jacobian, x, *, steps):
@@ -45,7 +43,7 @@ def dense_levenberg_marquardt(residual, jacobian, x, *, steps):
         while True:
             step, length, is_damped, predicted = trust_region_step(residual, jacobian, x, scaling, radius)
             after = residual(x + step)
-            curved = (after - r - j @ step) / 1.0
+            curved = after - r - j @ step
             actual = 0.5 * (r @ r - after @ after)
             if not is_damped:
                 damping = 0.0
@@ -56,7 +54,7 @@ def dense_levenberg_marquardt(residual, jacobian, x, *, steps):
             matrix = scaled.T @ scaled + damping * np.eye(len(x))
             correction = -np.linalg.solve(matrix, scaled.T @ curved)
             second = step + correction / scaling
-            lower = 0.5 * (r @ r - residual(second) @ residual(second))
+            lower = 0.5 * (r @ r - residual(x + second) @ residual(x + second))
             if np.linalg.norm(correction) <= 0.75 * length and lower > max(actual, 0):
                 step, actual = second, lower
             gain = actual / predicted

@@ -118,7 +118,12 @@ def test_resume_keeps_finished_runs_and_adds_methods(no_matplotlib, tmp_path, ca
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stop_outside_of_training_ends_with_the_command_that_goes_on(tmp_path, monkeypatch, capsys, number, code):
     monkeypatch.setattr(runner, "train_all", lambda run: os.kill(os.getpid(), number))
-    assert run("--output", tmp_path / "run") == code
+    # Shells start background jobs, as these tests may be, with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run("--output", tmp_path / "run") == code
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert f"To go on: python applications/tiny.py --output {tmp_path / 'run'} --resume" in capsys.readouterr().out
     # The folder is free again.
     assert not list(tmp_path.glob("**/.lock"))
