@@ -190,7 +190,7 @@ class MaximumAPosteriori(InverseSolver):
         x0, y_target, context = self.prepare(simulator, x0, y_target, context)
         problem = InverseProblem(simulator, y_target, context).scaled_at(x0, y0)
         start = x0 if self.anchor == "start" else form.mean_like(x0)
-        x = form.minimum(problem, start, self.noise)
+        x = form.minimum(problem, start, self.noise, here=x0)
         finite = batched.all_finite(x)
         status = tf.where(finite, int(Status.MAX_STEPS), int(Status.NON_FINITE))
         return self.finish(problem, x0, x - x0, status, tf.cast(finite, tf.int32), evaluate_result, x=x)
@@ -206,7 +206,7 @@ class MaximumAPosteriori(InverseSolver):
         x0, y_target, context = self.prepare(simulator, x0, y_target, context)
         y0 = simulator.forward(x0, context)
         if self.form_of(simulator) is not None:
-            result = self.with_options(on_failure="zero").solve(simulator, x0, y_target, context, y0=y0)
+            result = self._repeated(simulator, x0, y_target, context, steps)
         else:
             problem = InverseProblem(simulator, y_target, context).scaled_at(x0, y0)
             progress = self._iterate(problem, self._start(problem, x0), steps)
@@ -328,6 +328,19 @@ class MaximumAPosteriori(InverseSolver):
         at_edge = length >= 0.99 * radius
         radius = tf.where(found.gain < POOR, tf.maximum(shorter, SHRINK * shortened), shortened)
         return tf.where((found.gain > GOOD) & at_edge & (found.share == 1.0), GROW * radius, radius)
+
+    def _repeated(self, simulator, x0, y_target, context, steps):
+        """Solutions mode by mode, each with the noise relative to what the last one left."""
+        solver = self.with_options(on_failure="zero")
+        if "noise_level" in (context or {}):
+            return solver.solve(simulator, x0, y_target, context)
+        first = solver.solve(simulator, x0, y_target, context)
+
+        def again(count, x):
+            return count + 1, solver.solve(simulator, x, y_target, context).x
+
+        _, x = tf.while_loop(lambda count, x: count < steps, again, (tf.constant(1), first.x))
+        return first._replace(x=x, update=x - x0)
 
     def _no_worse(self, simulator, x0, y0, y_target, context, result):
         y = simulator.forward(result.x, context)

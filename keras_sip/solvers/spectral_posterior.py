@@ -31,10 +31,10 @@ class SpectralPosterior:
         """m for each example of x."""
         return tf.zeros_like(x) + tf.constant(self.prior.mean, x.dtype)
 
-    def minimum(self, problem, start, noise):
-        """The x above, exact for a linear P."""
+    def minimum(self, problem, start, noise, here=None):
+        """The x above, exact for a linear P; noise of no known level is relative to the residual at `here`."""
         residual = problem.residual(start)
-        variance = self._variance_of_noise(problem, residual, noise)
+        variance = self._variance_of_noise(problem, residual if here is None else problem.residual(here), noise)
         signal = self.prior.floored_spectrum * self._scale_square()
         # T in the unit of the problem: r / m = T (x - x*) / m.
         modes = spectral_bases.modes(residual, self.basis)
