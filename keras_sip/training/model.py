@@ -25,7 +25,7 @@ from keras_sip.solvers.base import InverseSolver, SolverResult
 from keras_sip.solvers.maximum_a_posteriori import posterior_solver
 from keras_sip.solvers.posterior import Posterior
 from keras_sip.training import methods, metrics, weight_problem
-from keras_sip.training.answers import posterior_tensors, refined
+from keras_sip.training.answers import deviation, posterior_tensors, refined
 from keras_sip.training.batch_statistics import MeasuredStatistics
 from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_fit, check_network
 from keras_sip.training.network import ScaledNetwork, updates_of
@@ -98,6 +98,7 @@ class SIPModel(keras.Model):
             tf.function(functools.partial(answer, self.physics, self.scaled_network), reduce_retracing=True)
             for answer in (refined, posterior_tensors)
         )
+        self._deviation = tf.function(functools.partial(deviation, self.physics), reduce_retracing=True)
         self._statistics: MeasuredStatistics | None = None
         # Built here: a model trained by train_step alone would be saved without its optimizer.
         self.built = True
@@ -216,19 +217,34 @@ class SIPModel(keras.Model):
         data = as_observations(self.simulator, x, batch_size=batch_size)
         return super().predict(self._ending(data, kwargs.get("steps")), **kwargs)
 
-    def refine(self, observation: Any, max_steps: int = 10) -> SolverResult:
+    def refine(
+        self, observation: Any, max_steps: int = 10, *, return_stddev: bool = False
+    ) -> SolverResult | tuple[SolverResult, tf.Tensor]:
         """The network's answer, improved by the solver; no example's objective gets worse.
 
         Where the problem is ill-posed, a lower objective in y can come with a larger error in x. An observation that
         is not finite is answered with NaN.
 
+            result, stddev = model.refine(observation, return_stddev=True)
+
+        Args:
+            observation: y, or {"y", "context"}.
+            max_steps: Of the solver.
+            return_stddev: Also return the standard deviation of each component of x: that of the posterior with P
+                linearised at the answer. What it takes and is worth: see `posterior`.
+
         Returns:
-            A `SolverResult` in physical units, with y and, in float64, the objective.
+            A `SolverResult` in physical units, with y and, in float64, the objective; with `return_stddev` a pair of it
+            and of the deviations `[B, *x_shape]`.
         """
         check_positive_int("max_steps", max_steps)
+        if return_stddev:
+            posterior_solver(self.solver).check(self.simulator)
         self.measure_statistics()
+        observation = as_observation(self.simulator, observation)
         with explaining_kernel_errors(self.simulator):
-            return self._refine(as_observation(self.simulator, observation), tf.constant(max_steps))
+            result = self._refine(observation, tf.constant(max_steps))
+            return (result, self._deviation(observation, result.x)) if return_stddev else result
 
     def posterior(self, observation: Any, max_steps: int = 10) -> Posterior:
         """What x may be, given the observation: a tensorflow-probability distribution around the refined answer.
