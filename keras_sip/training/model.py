@@ -42,8 +42,8 @@ class SIPModel(keras.Model):
     """x = model(observation): a network around a simulator, trained to solve P(x) = y*.
 
     `compile`, `fit`, `evaluate`, `predict` and `save` are Keras' own. `fit` takes observations, or (observation, x); x
-    feeds the metric `x_error` only, except with method "supervised". There is no loss to choose: it is the simulator's
-    objective.
+    feeds the metric `x_error` only, except with method "supervised" and `SupervisedThenSIP`. There is no loss to
+    choose: it is the simulator's objective.
 
     The network works in units near 1: its input is divided by `input_scale`, its output multiplied by `x_scale`.
 
@@ -325,7 +325,9 @@ class SIPModel(keras.Model):
 
     def train_step(self, data):
         batch, sample_weight, bad = self._unpack(data)
-        if self.method.needs_labels and batch.z_true is None:
+        step = tf.convert_to_tensor(updates_of(self.optimizer)) // self.method.optimizer_steps
+        batch = batch._replace(step=step)
+        if batch.z_true is None and self._needs_labels():
             raise ValueError(
                 three_part(
                     f"true causes for method '{type(self.method).__name__}'",
@@ -333,7 +335,7 @@ class SIPModel(keras.Model):
                     "Fit on (observation, x), or choose method='sip'.",
                 )
             )
-        due = (tf.convert_to_tensor(updates_of(self.optimizer)) // self.method.optimizer_steps) % DESCENT_EVERY == 0
+        due = step % DESCENT_EVERY == 0
         z, y, update, failed, steps = self._take_step(self.physics, self.scaled_network, batch)
         values = bad | metrics.of_update(self.physics, batch, z, y, update, failed, steps)
         if steps is None:
@@ -409,6 +411,11 @@ class SIPModel(keras.Model):
     def _whole_step(self):
         replicas = self.distribute_strategy.num_replicas_in_sync
         return self.physics.compiles_whole_step(self.network, replicas, self.method.solver)
+
+    def _needs_labels(self):
+        # Asked for while the step is traced.
+        with tf.init_scope():
+            return self.method.needs_labels_at(self.training_steps)
 
     def _ending(self, data, steps):
         """Data to evaluate or predict on, with batch norm's statistics made ready for it."""
