@@ -26,6 +26,14 @@ def refined(physics: ScaledPhysics, network: ScaledNetwork, observation: Any, st
     )
 
 
+def deviation(physics: ScaledPhysics, observation: Any, x: tf.Tensor) -> tf.Tensor:
+    """Standard deviation of each component of x given y, P linearised at x, in physical units; NaN where x is."""
+    (observation, x), good = without_bad_examples((observation, x))
+    y_target, context = split_observation(observation)
+    posterior = physics.posterior(physics.from_physical(x), y_target, context, 0)
+    return unless_bad(good, posterior.stddev() + tf.zeros_like(x))
+
+
 def posterior_tensors(
     physics: ScaledPhysics, network: ScaledNetwork, observation: Any, steps: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:

@@ -25,7 +25,7 @@ from keras_sip.solvers.base import InverseSolver, SolverResult
 from keras_sip.solvers.maximum_a_posteriori import posterior_solver
 from keras_sip.solvers.posterior import Posterior
 from keras_sip.training import methods, metrics, weight_problem
-from keras_sip.training.answers import posterior_tensors, refined
+from keras_sip.training.answers import deviation, posterior_tensors, refined
 from keras_sip.training.batch_statistics import MeasuredStatistics
 from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_fit, check_network
 from keras_sip.training.network import ScaledNetwork, updates_of
@@ -42,8 +42,8 @@ class SIPModel(keras.Model):
     """x = model(observation): a network around a simulator, trained to solve P(x) = y*.
 
     `compile`, `fit`, `evaluate`, `predict` and `save` are Keras' own. `fit` takes observations, or (observation, x); x
-    feeds the metric `x_error` only, except with method "supervised". There is no loss to choose: it is the simulator's
-    objective.
+    feeds the metric `x_error` only, except with method "supervised" and `SupervisedThenSIP`. There is no loss to
+    choose: it is the simulator's objective.
 
     The network works in units near 1: its input is divided by `input_scale`, its output multiplied by `x_scale`.
 
@@ -98,6 +98,7 @@ class SIPModel(keras.Model):
             tf.function(functools.partial(answer, self.physics, self.scaled_network), reduce_retracing=True)
             for answer in (refined, posterior_tensors)
         )
+        self._deviation = tf.function(functools.partial(deviation, self.physics), reduce_retracing=True)
         self._statistics: MeasuredStatistics | None = None
         # Built here: a model trained by train_step alone would be saved without its optimizer.
         self.built = True
@@ -216,19 +217,34 @@ class SIPModel(keras.Model):
         data = as_observations(self.simulator, x, batch_size=batch_size)
         return super().predict(self._ending(data, kwargs.get("steps")), **kwargs)
 
-    def refine(self, observation: Any, max_steps: int = 10) -> SolverResult:
+    def refine(
+        self, observation: Any, max_steps: int = 10, *, return_stddev: bool = False
+    ) -> SolverResult | tuple[SolverResult, tf.Tensor]:
         """The network's answer, improved by the solver; no example's objective gets worse.
 
         Where the problem is ill-posed, a lower objective in y can come with a larger error in x. An observation that
         is not finite is answered with NaN.
 
+            result, stddev = model.refine(observation, return_stddev=True)
+
+        Args:
+            observation: y, or {"y", "context"}.
+            max_steps: Of the solver.
+            return_stddev: Also return the standard deviation of each component of x: that of the posterior with P
+                linearised at the answer. What it takes and is worth: see `posterior`.
+
         Returns:
-            A `SolverResult` in physical units, with y and, in float64, the objective.
+            A `SolverResult` in physical units, with y and, in float64, the objective; with `return_stddev` a pair of it
+            and of the deviations `[B, *x_shape]`.
         """
         check_positive_int("max_steps", max_steps)
+        if return_stddev:
+            posterior_solver(self.solver).check(self.simulator)
         self.measure_statistics()
+        observation = as_observation(self.simulator, observation)
         with explaining_kernel_errors(self.simulator):
-            return self._refine(as_observation(self.simulator, observation), tf.constant(max_steps))
+            result = self._refine(observation, tf.constant(max_steps))
+            return (result, self._deviation(observation, result.x)) if return_stddev else result
 
     def posterior(self, observation: Any, max_steps: int = 10) -> Posterior:
         """What x may be, given the observation: a tensorflow-probability distribution around the refined answer.
@@ -309,7 +325,9 @@ class SIPModel(keras.Model):
 
     def train_step(self, data):
         batch, sample_weight, bad = self._unpack(data)
-        if self.method.needs_labels and batch.z_true is None:
+        step = tf.convert_to_tensor(updates_of(self.optimizer)) // self.method.optimizer_steps
+        batch = batch._replace(step=step)
+        if batch.z_true is None and self._needs_labels():
             raise ValueError(
                 three_part(
                     f"true causes for method '{type(self.method).__name__}'",
@@ -317,7 +335,7 @@ class SIPModel(keras.Model):
                     "Fit on (observation, x), or choose method='sip'.",
                 )
             )
-        due = (tf.convert_to_tensor(updates_of(self.optimizer)) // self.method.optimizer_steps) % DESCENT_EVERY == 0
+        due = step % DESCENT_EVERY == 0
         z, y, update, failed, steps = self._take_step(self.physics, self.scaled_network, batch)
         values = bad | metrics.of_update(self.physics, batch, z, y, update, failed, steps)
         if steps is None:
@@ -393,6 +411,11 @@ class SIPModel(keras.Model):
     def _whole_step(self):
         replicas = self.distribute_strategy.num_replicas_in_sync
         return self.physics.compiles_whole_step(self.network, replicas, self.method.solver)
+
+    def _needs_labels(self):
+        # Asked for while the step is traced.
+        with tf.init_scope():
+            return self.method.needs_labels_at(self.training_steps)
 
     def _ending(self, data, steps):
         """Data to evaluate or predict on, with batch norm's statistics made ready for it."""
