@@ -21,7 +21,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 PYTHONS = ("python3.11", "python3.12", "python3.13")
-COLUMNS = ("python", "packages", "tensorflow", "keras", "numpy", "scipy")
+PACKAGES = ("tensorflow", "keras", "numpy", "scipy")
 # Run outside of checkout and archive: what answers is what was installed.
 INSTALLED = """
 import importlib.metadata, json, platform, keras_sip
@@ -40,20 +40,22 @@ def main(argv=None):
     with tempfile.TemporaryDirectory(prefix="keras_sip-") as folder:
         folder = pathlib.Path(folder)
         wheel, archive = build(folder)
+        requirements = {"newest": [f"{wheel}[test]"], "pinned": ["--requirement", archive / "requirements.txt"]}
         print(f"{wheel.name}, tests of {archive.name}\n")
-        print(line([*COLUMNS, "tests"]), flush=True)
+        print_row("python", "packages", *PACKAGES, "tests")
         for python in options.pythons:
             if not answers(python):
                 print(f"{python}: not found", flush=True)
                 continue
             environment = folder / "environment"
-            try:
-                for installed, tests in try_under(python, environment, wheel, archive, options.tests):
-                    print(line([*(installed[column] for column in COLUMNS), tests]), flush=True)
+            for packages, installed in requirements.items():
+                try:
+                    versions, tests = try_under(python, environment, installed, archive, options.tests)
+                    print_row(versions["python"], packages, *(versions[name] for name in PACKAGES), tests)
                     passed += 1
-            except CommandError as error:
-                failed += 1
-                print(f"{python}: failed\n{error}", flush=True)
+                except CommandError as error:
+                    print(f"{python}, {packages} packages: failed\n{error}", flush=True)
+                    failed += 1
             shutil.rmtree(environment, ignore_errors=True)
     return int(failed > 0 or passed == 0)
 
@@ -95,26 +97,21 @@ def answers(python):
     return subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
 
 
-def try_under(python, environment, wheel, archive, tests):
-    """What is installed and how the tests ended, with the newest packages and with the pinned ones."""
+def try_under(python, environment, requirements, archive, tests):
+    """The versions that are installed with `requirements`, and how the tests ended."""
     python = create_environment(python, environment)
-    pip = [python, "-m", "pip", "install", "--quiet"]
-    for packages, install in (
-        ("newest", [f"{wheel}[test]"]),
-        ("pinned", ["--requirement", archive / "requirements.txt"]),
-    ):
-        run([*pip, *install], environment)
-        installed = json.loads(run([python, "-c", INSTALLED], environment).splitlines()[-1])
-        if not pathlib.Path(installed["file"]).is_relative_to(environment):
-            raise CommandError(f"Expected keras_sip from {environment}. Received {installed['file']}.")
-        run([python, "-m", "keras_sip", "list"], environment)
-        # pytest by its own name: `python -m pytest` would put the archive before the wheel on the path.
-        printed = run([environment / "bin" / "pytest", "-q", *tests], archive)
-        yield installed | {"packages": packages}, re.search(r"^\d+ passed.*(?= in )", printed, re.MULTILINE)[0]
+    run([python, "-m", "pip", "install", "--quiet", *requirements], environment)
+    installed = json.loads(run([python, "-c", INSTALLED], environment).splitlines()[-1])
+    if not pathlib.Path(installed["file"]).is_relative_to(environment):
+        raise CommandError(f"Expected keras_sip from {environment}. Received {installed['file']}.")
+    run([python, "-m", "keras_sip", "list"], environment)
+    # pytest by its own name: `python -m pytest` would put the archive before the wheel on the path.
+    printed = run([environment / "bin" / "pytest", "-q", *tests], archive)
+    return installed, re.search(r"^\d+ passed.*(?= in )", printed, re.MULTILINE)[0]
 
 
 def create_environment(python, folder):
-    """The interpreter of a new virtual environment."""
+    """The interpreter of a virtual environment; one that is there already keeps what is installed in it."""
     run([python, "-m", "venv", folder], folder.parent)
     return folder / "bin" / "python"
 
@@ -129,9 +126,10 @@ def run(command, folder):
     return process.stdout
 
 
-def line(cells):
+def print_row(*cells):
     widths = (8, 10, 12, 8, 8, 8)
-    return "".join(f"{cell:{width}}" for cell, width in zip(cells[:-1], widths, strict=True)) + cells[-1]
+    # At once: the next row is minutes away.
+    print("".join(f"{cell:{width}}" for cell, width in zip(cells[:-1], widths, strict=True)) + cells[-1], flush=True)
 
 
 if __name__ == "__main__":
