@@ -2,6 +2,7 @@
 
   python -m keras_sip list
   python -m keras_sip infer poisson --input y.npy --output x.npy --refine 5 --plot answers.png
+  python -m keras_sip infer poisson --input y.npy --output x.npy --std std.npy
   python -m keras_sip compare package.module:Simulator --methods sip adjoint supervised --budget 120s
 
 The input is an array [N, *y_shape] in a .npy file; where a model needs a context too, a .npz file with y and one array
@@ -30,6 +31,8 @@ from keras_sip.untrusted import one_line, printable
 
 BATCH = 32
 EXAMPLES_DRAWN = 3
+# Of the answers that get error bars, unless --refine says otherwise.
+STEPS_BEFORE_STD = 10
 DONE, REFUSED, INTERRUPTED, TERMINATED = 0, 2, 130, 143
 
 
@@ -75,16 +78,17 @@ def infer(options):
     y, context = split_observation(observation)
     _check_context(model.simulator, context)
     observation = checked_arrays(model.simulator, y, context=context)
-    x = np.concatenate([_answer(model, part, options.refine) for part in _batches(observation)])
+    answers = [_answer(model, part, options.refine, options.std is not None) for part in _batches(observation)]
+    x, stddev = (None if parts[0] is None else np.concatenate(parts) for parts in zip(*answers, strict=True))
     _check_answers(x)
-    buffer = io.BytesIO()
-    np.save(buffer, x, allow_pickle=False)
     # Drawn before anything is written: what goes wrong there leaves no file.
-    picture = options.plot and plotting.png(_picture(model, observation, x), plotting.DOTS_PER_INCH)
-    write_atomically(options.output, buffer.getbuffer())
+    picture = options.plot and plotting.png(_picture(model, observation, x, stddev), plotting.DOTS_PER_INCH)
+    for path, name, array in ((options.std, "standard deviations", stddev), (options.output, "x", x)):
+        if path is not None:
+            _save(path, array)
+            print(f"{path}: {name} {_shape(array.shape)} of {len(array)} observations")
     if options.plot is not None:
         write_atomically(options.plot, picture)
-    print(f"{options.output}: x {_shape(x.shape)} of {len(x)} observations")
 
 
 def read_observation(path):
@@ -109,7 +113,9 @@ def read_observation(path):
 
 def check_outputs(options):
     """Refuse outputs that are there already or cannot be written, before anything is computed."""
-    for name, suffix in (("output", ".npy"), ("plot", ".png")):
+    if options.std is not None and options.std.resolve() == options.output.resolve():
+        raise ValueError(three_part("--std and --output to be two files", f"{options.std}", "Name one std.npy."))
+    for name, suffix in (("output", ".npy"), ("std", ".npy"), ("plot", ".png")):
         path = getattr(options, name)
         if path is None:
             continue
@@ -157,10 +163,20 @@ def _batches(observation):
         yield join_observation(y[part], context and {name: value[part] for name, value in context.items()})
 
 
-def _answer(model, observation, steps):
+def _answer(model, observation, steps, with_stddev):
+    """(x, standard deviations or None)."""
+    if with_stddev:
+        result, stddev = model.refine(observation, steps or STEPS_BEFORE_STD, return_stddev=True)
+        return result.x.numpy(), stddev.numpy()
     if steps is None:
-        return model.predict_on_batch(observation)
-    return model.refine(observation, steps).x.numpy()
+        return model.predict_on_batch(observation), None
+    return model.refine(observation, steps).x.numpy(), None
+
+
+def _save(path, array):
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_atomically(path, buffer.getbuffer())
 
 
 def _check_answers(x):
@@ -175,11 +191,12 @@ def _check_answers(x):
         )
 
 
-def _picture(model, observation, x):
+def _picture(model, observation, x, stddev):
     y, context = split_observation(observation)
     shown = slice(EXAMPLES_DRAWN)
     context = context and {name: value[shown] for name, value in context.items()}
-    return plotting.answers(y[shown], x[shown], model.simulator(x[shown], context))
+    stddev = None if stddev is None else stddev[shown]
+    return plotting.answers(y[shown], x[shown], model.simulator(x[shown], context), stddev=stddev)
 
 
 def _measured(path):
@@ -210,6 +227,12 @@ def _parser():
     add("--input", type=pathlib.Path, required=True, metavar="FILE", help=".npy of y, or .npz of y and its context")
     add("--output", type=pathlib.Path, required=True, metavar="FILE", help=".npy to write x to")
     add("--refine", type=int, metavar="STEPS", help="improve the answers by so many solver steps")
+    add(
+        "--std",
+        type=pathlib.Path,
+        metavar="FILE",
+        help=f".npy to write standard deviations of x to; refines, by {STEPS_BEFORE_STD} steps unless --refine says",
+    )
     add("--plot", type=pathlib.Path, metavar="FILE", help=".png of the first answers")
     add("--overwrite", action="store_true", help="replace files that are there")
     add("--models", **models)

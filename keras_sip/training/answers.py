@@ -27,6 +27,7 @@ class Answers:
         # As graphs: thousands of small operations, slow one by one.
         self._refined = tf.function(self._refined_by_solver, reduce_retracing=True)
         self._posterior = tf.function(self._posterior_tensors, reduce_retracing=True)
+        self._deviation = tf.function(self._posterior_deviation, reduce_retracing=True)
 
     def predicted(self, observation: Any, *, training: bool = False) -> tf.Tensor:
         """The network's x `[B, *x_shape]`."""
@@ -37,6 +38,10 @@ class Answers:
     def refined(self, observation: Any, max_steps: int) -> SolverResult:
         """The network's answer after at most `max_steps` steps of the solver."""
         return self._refined(observation, tf.constant(check_positive_int("max_steps", max_steps)))
+
+    def deviation(self, observation: Any, x: tf.Tensor) -> tf.Tensor:
+        """Standard deviation of each component of x given y, P linearised at x."""
+        return self._deviation(observation, x)
 
     def posterior(self, observation: Any, max_steps: int) -> Posterior:
         """The `Posterior` around what is found from the network's answer in at most `max_steps` steps."""
@@ -66,3 +71,10 @@ class Answers:
         z, _ = self._network(observation, training=False)
         mean, *others = self._physics.posterior(z, y_target, context, steps).tensors
         return unless_bad(good, mean), *others
+
+    def _posterior_deviation(self, observation, x):
+        physics = self._physics
+        (observation, x), good = without_bad_examples((observation, x))
+        y_target, context = split_observation(observation)
+        posterior = physics.posterior(physics.from_physical(x), y_target, context, 0)
+        return unless_bad(good, posterior.stddev() + tf.zeros_like(x))

@@ -12,6 +12,7 @@ from keras_sip.errors import check_choice
 from keras_sip.kernel_errors import explaining_kernel_errors
 from keras_sip.simulators.base import Simulator, check_simulator_interface
 from keras_sip.solvers.base import InverseSolver, SolverResult
+from keras_sip.solvers.maximum_a_posteriori import posterior_solver
 from keras_sip.solvers.posterior import Posterior
 from keras_sip.training import methods, metrics, weight_problem
 from keras_sip.training.answers import Answers
@@ -31,8 +32,8 @@ class SIPModel(keras.Model):
     """x = model(observation): a network around a simulator, trained to solve P(x) = y*.
 
     `compile`, `fit`, `evaluate`, `predict` and `save` are Keras' own. `fit` takes observations, or (observation, x); x
-    feeds the metric `x_error` only, except with method "supervised". There is no loss to choose: it is the simulator's
-    objective.
+    feeds the metric `x_error` only, except with method "supervised" and `SupervisedThenSIP`. There is no loss to
+    choose: it is the simulator's objective.
 
     The network works in units near 1: its input is divided by `input_scale`, its output multiplied by `x_scale`.
 
@@ -193,18 +194,33 @@ class SIPModel(keras.Model):
         data = as_observations(self.simulator, x, batch_size=batch_size)
         return super().predict(self._ending(data, kwargs.get("steps")), **kwargs)
 
-    def refine(self, observation: Any, max_steps: int = 10) -> SolverResult:
+    def refine(
+        self, observation: Any, max_steps: int = 10, *, return_stddev: bool = False
+    ) -> SolverResult | tuple[SolverResult, tf.Tensor]:
         """The network's answer, improved by the solver; no example's objective gets worse.
 
         Where the problem is ill-posed, a lower objective in y can come with a larger error in x. An observation that
         is not finite is answered with NaN.
 
+            result, stddev = model.refine(observation, return_stddev=True)
+
+        Args:
+            observation: y, or {"y", "context"}.
+            max_steps: Of the solver.
+            return_stddev: Also return the standard deviation of each component of x: that of the posterior with P
+                linearised at the answer. What it takes and is worth: see `posterior`.
+
         Returns:
-            A `SolverResult` in physical units, with y and, in float64, the objective.
+            A `SolverResult` in physical units, with y and, in float64, the objective; with `return_stddev` a pair of it
+            and of the deviations `[B, *x_shape]`.
         """
+        if return_stddev:
+            posterior_solver(self.solver).check(self.simulator)
         self.measure_statistics()
+        observation = as_observation(self.simulator, observation)
         with explaining_kernel_errors(self.simulator):
-            return self._answers.refined(as_observation(self.simulator, observation), max_steps)
+            result = self._answers.refined(observation, max_steps)
+            return (result, self._answers.deviation(observation, result.x)) if return_stddev else result
 
     def posterior(self, observation: Any, max_steps: int = 10) -> Posterior:
         """What x may be, given the observation: a tensorflow-probability distribution around the refined answer.
@@ -281,8 +297,12 @@ class SIPModel(keras.Model):
 
     def train_step(self, data):
         batch, sample_weight, bad = methods.as_batch(self.physics, data, self.batch_reduction)
-        self.method.check_batch(batch)
+        if batch.z_true is None:
+            # Asked while the step is traced, when the count has a value only outside of the graph.
+            with tf.init_scope():
+                self.method.check_unlabelled(self.training_steps)
         step = tf.convert_to_tensor(updates_of(self.optimizer)) // self.method.optimizer_steps
+        batch = batch._replace(step=step)
         due = {"not_descending": step % DESCENT_EVERY == 0}
         report = self._take_step(self.physics, self.scaled_network, batch)
         values = metrics.of_training(self.physics, batch, report, due)

@@ -151,9 +151,19 @@ def test_infer_refines_and_draws(models, files, observations):
     assert min(picture.shape[:2]) > 200
 
 
+def test_infer_writes_and_draws_error_bars(models, files, observations):
+    assert command(files, models, "--std", files / "std.npy", "--plot", files / "answers.png") == 0
+    result, stddev = models[1].refine(observations, 10, return_stddev=True)
+    np.testing.assert_allclose(np.load(files / "x.npy"), result.x, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.load(files / "std.npy"), stddev, rtol=1e-3)
+    assert (files / "answers.png").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--std", "a.npy", "--output", "a.npy"), "--std and --output to be two files"),
+        (("--std", "std.txt"), "--std to end in .npy"),
         (("--refine", 0), "`--refine` to be an integer of at least 1"),
         (("--plot", "answers.jpg"), "--plot to end in .png"),
         (("--output", "nowhere/x.npy"), "--output in a folder that exists"),
