@@ -39,17 +39,23 @@ class Answers:
         """The network's answer after at most `max_steps` steps of the solver."""
         return self._refined(observation, tf.constant(check_positive_int("max_steps", max_steps)))
 
-    def deviation(self, observation: Any, x: tf.Tensor) -> tf.Tensor:
-        """Standard deviation of each component of x given y, P linearised at x."""
-        return self._deviation(observation, x)
+    def refined_with_deviation(self, observation: Any, max_steps: int) -> tuple[SolverResult, tf.Tensor]:
+        """The same, and the standard deviation of each component of x given y, P linearised at the answer."""
+        self._solver_of_posterior()
+        result = self.refined(observation, max_steps)
+        return result, self._deviation(observation, result.x)
 
     def posterior(self, observation: Any, max_steps: int) -> Posterior:
         """The `Posterior` around what is found from the network's answer in at most `max_steps` steps."""
         check_positive_int("max_steps", max_steps)
-        solver = posterior_solver(self._physics.solver)
-        solver.check(self._physics.simulator)
+        solver = self._solver_of_posterior()
         tensors = self._posterior(observation, tf.constant(max_steps))
         return Posterior(*tensors, prior=solver.prior_of_posterior(self._physics.simulator))
+
+    def _solver_of_posterior(self):
+        solver = posterior_solver(self._physics.solver)
+        solver.check(self._physics.simulator)
+        return solver
 
     def _refined_by_solver(self, observation, steps):
         physics = self._physics

@@ -12,7 +12,6 @@ from keras_sip.errors import check_choice
 from keras_sip.kernel_errors import explaining_kernel_errors
 from keras_sip.simulators.base import Simulator, check_simulator_interface
 from keras_sip.solvers.base import InverseSolver, SolverResult
-from keras_sip.solvers.maximum_a_posteriori import posterior_solver
 from keras_sip.solvers.posterior import Posterior
 from keras_sip.training import methods, metrics, weight_problem
 from keras_sip.training.answers import Answers
@@ -214,13 +213,12 @@ class SIPModel(keras.Model):
             A `SolverResult` in physical units, with y and, in float64, the objective; with `return_stddev` a pair of it
             and of the deviations `[B, *x_shape]`.
         """
-        if return_stddev:
-            posterior_solver(self.solver).check(self.simulator)
         self.measure_statistics()
         observation = as_observation(self.simulator, observation)
         with explaining_kernel_errors(self.simulator):
-            result = self._answers.refined(observation, max_steps)
-            return (result, self._answers.deviation(observation, result.x)) if return_stddev else result
+            if return_stddev:
+                return self._answers.refined_with_deviation(observation, max_steps)
+            return self._answers.refined(observation, max_steps)
 
     def posterior(self, observation: Any, max_steps: int = 10) -> Posterior:
         """What x may be, given the observation: a tensorflow-probability distribution around the refined answer.
