@@ -18,7 +18,7 @@ NIST, MORE = nist_problems(), more_problems()
 
 
 def solve(problems, starts, dtype):
-    """[(x `[B, n]`, status `[B]`, optimality `[B]`)] for each problem: Levenberg-Marquardt with its own tolerances, all in one batch."""
+    """[(x `[B, n]`, status `[B]`, optimality `[B]`)] for each problem: Levenberg-Marquardt, all in one batch."""
     batch = ProblemBatch(problems, dtype)
     solver = keras_sip.LevenbergMarquardt(max_steps=500)
     result = tf.function(functools.partial(solver.solve, batch), autograph=False)(*batch.arguments(starts))
