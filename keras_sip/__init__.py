@@ -128,6 +128,7 @@ from keras_sip.training.methods import (
     Batch,
     StepReport,
     Supervised,
+    SupervisedThenSIP,
     TrainingMethod,
 )
 from keras_sip.training.model import (
@@ -212,6 +213,7 @@ __all__ = [
     "StepReport",
     "Step",
     "Supervised",
+    "SupervisedThenSIP",
     "TrainingMethod",
     "UNet",
     "WeightProblem",

@@ -1,14 +1,17 @@
 """Training methods: what takes the place of the physics gradient, each a small object."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
+from keras_sip.data import unpack
 from keras_sip.errors import check_arguments, check_choice, check_number, check_positive_int, must_define, three_part
 from keras_sip.ops import batched
+from keras_sip.simulators.base import split_observation
 from keras_sip.solvers.base import InverseSolver
 from keras_sip.solvers.problem import half_square
 from keras_sip.training.network import ScaledNetwork
@@ -23,6 +26,7 @@ class Batch(NamedTuple):
         y_target, context: The observation's parts for the solver.
         z_true: True x in units of x_scale, or None.
         weight: `[B]`, the factor on each example's objective: sample weight and batch reduction.
+        step: Training steps taken before this one, an integer scalar; None outside of training.
     """
 
     observation: Any
@@ -30,6 +34,23 @@ class Batch(NamedTuple):
     context: Any
     z_true: Any
     weight: tf.Tensor
+    step: Any = None
+
+
+def as_batch(physics: ScaledPhysics, data: Any, reduction: str) -> tuple[Batch, tf.Tensor, dict]:
+    """A batch as Keras hands it over: (`Batch`, sample weights `[B]`, {"bad_input": boolean `[B]`}).
+
+    Observations that are not finite have sample weight 0. With reduction "mean" the factors on the objectives are
+    divided by the examples of all replicas together; with "sum" they are the sample weights.
+    """
+    observation, x, sample_weight, good = unpack(physics.simulator, data)
+    weight = sample_weight
+    if reduction == "mean":
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        weight /= tf.cast(tf.shape(weight)[0] * replicas, weight.dtype)
+    z_true = None if x is None else physics.from_physical(x)
+    batch = Batch(observation, *split_observation(observation), z_true, weight)
+    return batch, sample_weight, {"bad_input": ~good}
 
 
 class StepReport(NamedTuple):
@@ -58,9 +79,9 @@ class TrainingMethod:
 
     **May override** `direction(update)`, where the network is to descend another norm of z - (z0 + U);
     `train_step(physics, network, batch) -> StepReport`, where one step on such a loss is not what is wanted;
-    `check(physics)`, which refuses a simulator or solver that lacks what the method needs; `needs_labels`;
-    `optimizer_steps`, the number of optimizer steps in one training step; `residual` and `objective`, where
-    second-order optimizers are to see more than that loss.
+    `check(physics)`, which refuses a simulator or solver that lacks what the method needs; `needs_labels`, or
+    `needs_labels_at(step)` where that changes during training; `optimizer_steps`, the number of optimizer steps in one
+    training step; `residual` and `objective`, where second-order optimizers are to see more than that loss.
 
     `physics` is a `ScaledPhysics`, simulator and solver in units of x_scale; `network` a `ScaledNetwork`.
     """
@@ -78,6 +99,21 @@ class TrainingMethod:
 
     def check(self, physics: ScaledPhysics) -> None:
         """Refuse a simulator or solver that lacks what the method needs."""
+
+    def needs_labels_at(self, step: int) -> bool:
+        """Whether a training step needs true causes, so many steps having been taken."""
+        return self.needs_labels
+
+    def check_unlabelled(self, step: int) -> None:
+        """Refuse a batch without labels where the method needs them, so many training steps having been taken."""
+        if self.needs_labels_at(step):
+            raise ValueError(
+                three_part(
+                    f"true causes for method '{type(self).__name__}'",
+                    "observations only",
+                    "Fit on (observation, x), or choose method='sip'.",
+                )
+            )
 
     def desired_update(self, physics: ScaledPhysics, batch: Batch, z: tf.Tensor) -> StepReport:
         """U `[B, *x_shape]` of the prediction z, and what was seen on the way."""
@@ -279,6 +315,48 @@ class Supervised(TrainingMethod):
         finite = batched.all_finite(update)
         update = batched.where_example(finite, update, tf.zeros_like(update))
         return StepReport(z, physics.simulate(z, batch.context), update, ~finite)
+
+
+@keras.saving.register_keras_serializable(package="keras_sip")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SupervisedThenSIP(SIP):
+    """Regression on known causes for the first training steps, `SIP` from then on: a warm start.
+
+        model = SIPModel(network, simulator, solver, method=SupervisedThenSIP(supervised_steps=200))
+        model.fit(simulated, steps_per_epoch=500)                       # (observation, x): the last 300 steps by SIP
+        model.fit(measured_y, epochs=10)                                # then no labels are needed any more
+
+    Labels teach a network roughly where x is, at the cost of no solver; the solver then starts where its steps are
+    good, and goes on with observations that nobody has labelled. Which step it is, the count of the model's optimizer
+    says, which is saved with it: training that is resumed goes on in the same phase. A model that is compiled anew
+    starts anew, with labels.
+
+    Args:
+        supervised_steps: Training steps with labels, `SIPModel.training_steps`.
+        solver, **options: As of `SIP`. What concerns the network's own steps (updates_per_solve, proxy) holds with
+            labels too.
+    """
+
+    supervised_steps: int
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive_int("supervised_steps", self.supervised_steps, minimum=0)
+
+    def needs_labels_at(self, step):
+        return step < self.supervised_steps
+
+    def desired_update(self, physics, batch, z):
+        by_solver = functools.partial(super().desired_update, physics, batch, z)
+        if batch.z_true is None or batch.step is None:
+            return by_solver()
+
+        def by_labels():
+            report = Supervised().desired_update(physics, batch, z)
+            return report._replace(solver_steps=tf.zeros_like(report.failed, tf.int32))
+
+        # One graph for both: resumed or not, a step goes by the count alone.
+        return tf.cond(batch.step < self.supervised_steps, by_labels, by_solver)
 
 
 METHODS = {"sip": SIP, "adjoint": Adjoint, "supervised": Supervised}

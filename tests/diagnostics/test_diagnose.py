@@ -1,5 +1,7 @@
 """diagnose: singular values against NumPy, and advice that follows from what was measured."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -156,3 +158,25 @@ def test_an_update_is_timed_in_adjoint_steps_and_the_examples_prior_is_told():
     assert diagnosis.step_cost > 0
     np.testing.assert_allclose(diagnosis.prior.mean, x.mean(axis=0), atol=1e-12)
     assert "3 unknowns" in diagnosis["prior"].measured
+
+
+class HiddenPoisson(keras_sip.SimulatorWrapper):
+    """Knows its inverse, but not that it is diagonal in the sine basis."""
+
+    def forward(self, x, context=None):
+        return self.physical.forward(x, context)
+
+    def inverse(self, y_target, x_near, context=None):
+        return self.physical.inverse(y_target, x_near, context)
+
+
+def test_what_each_spectral_basis_leaks_is_shown():
+    simulator = HiddenPoisson(keras_sip.Poisson((6, 6), dtype="float64"))
+    diagnosis = diagnose(simulator, num_examples=4, num_jacobians=1)
+    text = diagnosis["spectral basis"].measured
+    leaks = {basis: float(re.search(rf"{basis} ([\d.e-]+)", text).group(1)) for basis in ("fourier", "sine", "cosine")}
+    assert leaks["sine"] == pytest.approx(diagnosis.leakage, rel=0.05)
+    assert leaks["sine"] < 1e-12
+    assert leaks["fourier"] > 0.2
+    assert leaks["cosine"] > 0.2
+    assert "spectral basis" in str(diagnosis)

@@ -204,3 +204,50 @@ def test_labels_use_the_context_of_each_example():
     solver = keras_sip.SaddleFreeNewton(max_steps=30)
     x, _ = keras_sip.label_with_solver(simulator, solver, {"y": y, "context": context}, batch_size=1)
     np.testing.assert_allclose(simulator(x, context), y, atol=1e-10)
+
+
+# Compiles quickest.
+EXACT = keras_sip.AnalyticInverse()
+
+
+def labels_then_sip():
+    method = keras_sip.SupervisedThenSIP(supervised_steps=2)
+    model = keras_sip.SIPModel(keras_sip.MLP(2, 2, (8,), seed=0), SINE, EXACT, method, x_scale=1.0, input_scale=1.0)
+    model.compile(keras.optimizers.SGD(1e-2))
+    return model
+
+
+def test_labels_come_first_and_sip_after_them(tmp_path):
+    x = np.random.default_rng(2).uniform(-1, 1, (16, 2)).astype("float32")
+    y = SINE(x)
+    model = labels_then_sip()
+    by_hand = {}
+    for name in ("supervised", "sip"):
+        by_hand[name] = keras_sip.SIPModel(model.network, SINE, EXACT, name, x_scale=1.0, input_scale=1.0)
+        by_hand[name].compile(keras.optimizers.SGD(1e-2))
+    start = model.get_weights()
+    for name in ("supervised", "supervised", "sip", "sip"):
+        by_hand[name].train_on_batch(y, x)
+    expected = flat(model)
+    model.set_weights(start)
+    model.train_on_batch(y, x)
+    # Half of the labels' phase is over, and a loaded model knows it.
+    model.save(tmp_path / "model.keras")
+    resumed = keras.saving.load_model(tmp_path / "model.keras")
+    assert resumed.training_steps == 1
+    for _ in range(3):
+        resumed.train_on_batch(y, x)
+    np.testing.assert_allclose(flat(resumed), expected, atol=1e-7)
+
+
+def test_labels_are_needed_in_the_first_phase_alone():
+    model = labels_then_sip()
+    x = np.random.default_rng(2).uniform(-1, 1, (32, 2)).astype("float32")
+    y = SINE(x)
+    with pytest.raises(ValueError, match="Expected true causes for method 'SupervisedThenSIP'"):
+        model.fit(y, batch_size=16, verbose=0)
+    history = model.fit(y, x, batch_size=16, verbose=0).history
+    assert history["solver_steps"] == [0.0]
+    history = model.fit(y, batch_size=16, verbose=0).history
+    assert history["solver_steps"] == [1.0]
+    assert model.training_steps == 4

@@ -53,6 +53,19 @@ def test_posterior_of_a_model_is_the_closed_formula_in_physical_units(model, obs
     assert posterior.sample(3, seed=0).shape == (3, 5, 3)
 
 
+def test_refine_returns_error_bars_on_request(model, observation):
+    y = np.array(observation["y"])
+    y[3, 1] = np.nan
+    result, stddev = model.refine({**observation, "y": y}, return_stddev=True)
+    good = [0, 1, 2, 4]
+    # P is linear: error bars are the same wherever it is linearised.
+    expected = model.posterior(observation)
+    np.testing.assert_allclose(result.x.numpy()[good], expected.mean().numpy()[good], rtol=1e-5)
+    np.testing.assert_allclose(stddev.numpy()[good], expected.stddev().numpy()[good], rtol=1e-6)
+    assert np.all(np.isnan(stddev[3]))
+    assert len(result) == len(model.refine(observation))
+
+
 def test_models_with_other_solvers_measure_a_prior(observation):
     network = keras_sip.MLP(4, 3, hidden=(8,), seed=0)
     model = keras_sip.SIPModel(network, Sensors(), keras_sip.LevenbergMarquardt())
