@@ -27,7 +27,7 @@ setup(
     # The trained models lie at the root of the checkout and inside the installed package.
     package_dir={"keras_sip.saved_models": "saved_models"},
     package_data={"keras_sip": ["py.typed"], "keras_sip.saved_models": ["**/*"]},
-    python_requires=">=3.11,<3.12",
+    python_requires=">=3.11,<3.14",
     install_requires=[
         "tensorflow>=2.21,<2.22",
         "keras>=3.15,<4",

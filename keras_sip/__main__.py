@@ -20,31 +20,37 @@ import numpy as np
 from keras_sip import plotting
 from keras_sip._quiet import FLAG
 from keras_sip.comparison import command as comparison_command
+from keras_sip.comparison.interruption import Terminated, sigterm_like_ctrl_c
 from keras_sip.data import checked_arrays
 from keras_sip.errors import check_positive_int, three_part
 from keras_sip.files import write_atomically
 from keras_sip.serving.card import METRICS
 from keras_sip.serving.pretrained import find_pretrained, list_pretrained, load_pretrained, read_manifest
 from keras_sip.simulators.base import join_observation, split_observation
+from keras_sip.untrusted import one_line, printable
 
 BATCH = 32
 EXAMPLES_DRAWN = 3
 # Of the answers that get error bars, unless --refine says otherwise.
 STEPS_BEFORE_STD = 10
-DONE, REFUSED = 0, 2
+DONE, REFUSED, INTERRUPTED, TERMINATED = 0, 2, 130, 143
 
 
 def main(argv=None):
-    """Run a command; returns the exit code: 0 done, 2 refused with a message and nothing written."""
+    """Run a command; returns the exit code: 0 done, 2 refused with a message and nothing written, 130, 143 stopped."""
     options = _parser().parse_args(argv)
     try:
-        code = options.command(options)
+        with sigterm_like_ctrl_c():
+            code = options.command(options)
+    except KeyboardInterrupt as interrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
     except (ValueError, TypeError, OSError, ImportError, ArithmeticError, MemoryError) as error:
         message = str(error)
         if not message.startswith("Expected "):
             remedy = "Check the arguments with: python -m keras_sip --help"
             message = three_part("files and arguments that go together", f"{type(error).__name__}: {message}", remedy)
-        print(message, file=sys.stderr)
+        print(printable(message), file=sys.stderr)
         return REFUSED
     return code or DONE
 
@@ -58,7 +64,7 @@ def list_models(options):
         description = read_manifest(path)
         line = f"{name:<16} y {_shape(description['y_shape'])} -> x {_shape(description['x_shape'])}"
         line += f"  {description['dtype']}, keras_sip {description['keras_sip']}"
-        print(f"{line}{_measured(path)}")
+        print(f"{one_line(line)}{_measured(path)}")
 
 
 def infer(options):
@@ -75,13 +81,14 @@ def infer(options):
     answers = [_answer(model, part, options.refine, options.std is not None) for part in _batches(observation)]
     x, stddev = (None if parts[0] is None else np.concatenate(parts) for parts in zip(*answers, strict=True))
     _check_answers(x)
-    if options.plot is not None:
-        picture = _picture(model, observation, x, stddev)
-        write_atomically(options.plot, plotting.png(picture, plotting.DOTS_PER_INCH))
+    # Drawn before anything is written: what goes wrong there leaves no file.
+    picture = options.plot and plotting.png(_picture(model, observation, x, stddev), plotting.DOTS_PER_INCH)
     for path, name, array in ((options.std, "standard deviations", stddev), (options.output, "x", x)):
         if path is not None:
             _save(path, array)
             print(f"{path}: {name} {_shape(array.shape)} of {len(array)} observations")
+    if options.plot is not None:
+        write_atomically(options.plot, picture)
 
 
 def read_observation(path):
@@ -99,7 +106,8 @@ def read_observation(path):
     except Exception as error:  # NumPy and zipfile have no common error for what a damaged file can hold.
         raise _unreadable(path, f"{type(error).__name__}: {error}") from None
     if "y" not in arrays:
-        raise _unreadable(path, f"the arrays {', '.join(sorted(arrays)) or '(none)'}, and none that is named y")
+        names = ", ".join(map(one_line, sorted(arrays))) or "(none)"
+        raise _unreadable(path, f"the arrays {names}, and none that is named y")
     return join_observation(arrays.pop("y"), arrays or None)
 
 
@@ -140,7 +148,7 @@ def _check_context(simulator, context):
         raise ValueError(
             three_part(
                 f"observations with the context {', '.join(known)}" if known else "observations without a context",
-                f"{', '.join(sorted(context)) if context else 'none'}",
+                ", ".join(map(one_line, sorted(context))) if context else "none",
                 "Write them with numpy.savez(path, y=y, NAME=values)." if known else "Write y alone.",
             )
         )
@@ -194,7 +202,7 @@ def _picture(model, observation, x, stddev):
 def _measured(path):
     try:
         measured = json.loads((path / METRICS).read_text(encoding="utf-8"))["measured"]
-        return "".join(f"\n{'':16} {name}: {value:.4g}" for name, value in measured.items())
+        return "".join(f"\n{'':16} {one_line(name)}: {value:.4g}" for name, value in measured.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
 

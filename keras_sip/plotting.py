@@ -18,7 +18,7 @@ from keras_sip.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-REMEDY = "install matplotlib with: pip install keras_sip[plots]"
+REMEDY = 'install matplotlib from a checkout of keras_sip: pip install ".[plots]"'
 
 # Both diverge from white at 0; two maps, so that an error is not taken for a field.
 FIELD_MAP, ERROR_MAP = "RdBu_r", "PuOr_r"

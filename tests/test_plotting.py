@@ -90,5 +90,5 @@ def test_a_field_of_zeros_or_of_nan_is_drawn():
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(plotting, "available", lambda: False)
-    with pytest.raises(ImportError, match=r"pip install keras_sip\[plots\]"):
+    with pytest.raises(ImportError, match=r'pip install "\.\[plots\]"'):
         plotting.answers(*np.zeros((3, 1, 4, 4, 1)))

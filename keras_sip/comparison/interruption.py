@@ -1,10 +1,12 @@
 """Ctrl-C and SIGTERM, a scheduler's notice: alike, and never in the middle of a training step."""
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 
+LOG = logging.getLogger("keras_sip")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -43,7 +45,7 @@ class Interruption:
             self._received = number
             self.check()
         self._received = number
-        print("\nFinishing this step and saving; Ctrl-C again stops at once.", flush=True)
+        LOG.warning("Finishing this step and saving; Ctrl-C again stops at once.")
 
 
 @contextlib.contextmanager

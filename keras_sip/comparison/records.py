@@ -4,9 +4,9 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import os
 import pathlib
-import sys
 import traceback
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -19,6 +19,7 @@ from keras_sip.locks import NAME as LOCK
 from keras_sip.locks import FolderLock
 from keras_sip.serving.card import machine, versions
 
+LOG = logging.getLogger("keras_sip")
 MEASURED = (
     "x_error",  # on the evaluation set, with the moving statistics of batch norm
     "loss",
@@ -111,7 +112,7 @@ class RunFolder:
             raise
         except Exception as error:
             self.failures[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            print(f"\nFAILED: {name}: {self.failures[name]} (more in {trace})", file=sys.stderr, flush=True)
+            LOG.warning("FAILED: %s: %s (more in %s)", name, self.failures[name], trace)
             self.write_text(trace.name, traceback.format_exc())
             self._write_description()
 

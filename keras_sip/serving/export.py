@@ -18,6 +18,7 @@ from keras_sip.ops import batched
 from keras_sip.serving import card
 from keras_sip.simulators.base import join_observation, split_observation
 from keras_sip.solvers.maximum_a_posteriori import posterior_solver
+from keras_sip.untrusted import code, one_line
 
 # Of the search for the most probable x, as in `SIPModel.posterior`.
 POSTERIOR_STEPS = 10
@@ -28,7 +29,7 @@ ONNX_PACKAGES = ("onnx", "onnxruntime", "tf2onnx")
 _USE = """```python
 import tensorflow as tf
 
-served = tf.saved_model.load("{name}").signatures
+served = tf.saved_model.load({name}).signatures
 answer = served["infer"]({arguments})
 x, valid = answer["x"], answer["valid"]
 ```
@@ -54,8 +55,9 @@ def export_saved_model(model, path, *, jit_compile=False, title=None, facts=None
     - `uncertainty(y, context_NAME...) -> x, stddev, valid`: mean and standard deviation of x given y, those of
       `SIPModel.posterior`; only where there is a prior: the solver's, or one measured on samples.
 
-    The batch size is free. `valid` `[B]` is false, and the answer NaN, for examples with a non-finite entry; the others
-    are not affected. Beside the graph: `README.md` (model card), `keras_sip.json` (version, shapes), `SHA256SUMS`.
+    The batch size is free; of an empty batch the answer is empty. `valid` `[B]` is false, and the answer NaN, for
+    examples with a non-finite entry; the others are not affected. Beside the graph: `README.md` (model card),
+    `keras_sip.json` (version, shapes), `SHA256SUMS`.
     The folder appears whole or not at all. The custom gradient of SIP training is not part of it.
 
     Args:
@@ -71,8 +73,8 @@ def export_saved_model(model, path, *, jit_compile=False, title=None, facts=None
     with new_folder(path) as folder:
         signatures = _write_saved_model(model, folder, jit_compile)
         use = _USE.format(
-            name=pathlib.Path(path).name,
-            arguments=", ".join(f"{name}={name}" for name in signatures["infer"]["inputs"]),
+            name=json.dumps(pathlib.Path(path).name),
+            arguments=", ".join(f"{name}={name}" for name in map(one_line, signatures["infer"]["inputs"])),
             signatures="\n".join(_signature_row(name, entry) for name, entry in signatures.items()),
         )
         text = card.model_card(model, title=title or model.name, use=use, facts=facts, measured=measured)
@@ -101,7 +103,7 @@ def export_onnx(model, path):
             three_part(
                 "the packages onnx, onnxruntime and tf2onnx, to write ONNX",
                 f"a Python environment without {', '.join(missing)}",
-                "Install them with: pip install keras_sip[onnx]",
+                'Install them from a checkout of keras_sip: pip install ".[onnx]"',
             )
         )
     path = pathlib.Path(path)
@@ -249,9 +251,13 @@ def _traced(function, specs, context_spec, jit_compile):
 
     @tf.function(input_signature=given, jit_compile=jit_compile or None)
     def endpoint(value, *others):
-        others = [_checked(*pair) for pair in zip(others, given[1:], strict=True)]
-        context = dict(zip(context_spec, others, strict=False)) or None
-        return function(_checked(value, given[0]), context, *others[len(context_spec) :])
+        values = [_checked(*pair) for pair in zip((value, *others), given, strict=True)]
+        examples = tf.shape(value)[0]
+        batched_values = 1 + len(context_spec)
+        value, *entries = (_at_least_one(entry, examples) for entry in values[:batched_values])
+        context = dict(zip(context_spec, entries, strict=True)) or None
+        answer = function(value, context, *values[batched_values:])
+        return {name: entry[:examples] for name, entry in answer.items()}
 
     return endpoint.get_concrete_function()
 
@@ -282,6 +288,12 @@ def _checked(value, spec):
     return tf.ensure_shape(unknown, spec.shape, name=f"{spec.name}_must_have_the_shape_of_the_signature")
 
 
+def _at_least_one(value, examples):
+    """`value`, with an example of zeros where there are none: TensorFlow's convolutions fail on an empty batch."""
+    missing = tf.maximum(1 - examples, 0)
+    return tf.concat([value, tf.zeros([missing, *value.shape[1:]], value.dtype)], axis=0)
+
+
 def _context_spec(simulator):
     """Specs of the context's entries with a free batch size; {} without context, or where nobody knows."""
     entries = simulator.context_spec() or {}
@@ -299,7 +311,7 @@ def _signature_row(name, signature):
 
 def _entry(name, description):
     shape = ", ".join("batch" if size is None else str(size) for size in description["shape"])
-    return f"`{name}` {description['dtype']} `[{shape}]`"
+    return f"{code(name)} {description['dtype']} `[{shape}]`"
 
 
 def _check_onnx(path, specs):

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_sip.solvers.base import InverseSolver, Status, Step
 from keras_sip.solvers.linear_model import check_least_squares, check_linear_options, linear_model
-from keras_sip.solvers.problem import half_square
+from keras_sip.solvers.problem import seen_half_square
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -45,7 +45,7 @@ class GaussNewton(InverseSolver):
 
     def step(self, problem, x, state):
         model = linear_model(problem, x, self)
-        objective = half_square(model.residual)
+        objective = seen_half_square(model.residual)
         update, is_rounding, measures = model.gauss_newton_step()
         stuck = (model.is_flat() | ~model.is_finite()) & (objective > 0)
         reason = tf.where(model.is_finite(), int(Status.BREAKDOWN), int(Status.NON_FINITE))

@@ -18,7 +18,7 @@ from keras_sip.solvers.linear_model import (
     is_dense,
     linear_model,
 )
-from keras_sip.solvers.problem import ROUNDINGS, half_square
+from keras_sip.solvers.problem import ROUNDINGS, seen_half_square
 
 # The first of several steps is damped by no less: that costs a step at most and keeps clear of plateaus
 # (benchmarks/nist.py).
@@ -127,7 +127,7 @@ class LevenbergMarquardt(InverseSolver):
 
     def step(self, problem, x, state):
         model = linear_model(problem, x, self, self.probes)
-        objective = half_square(model.residual)
+        objective = seen_half_square(model.residual)
         norms = model.column_norms()
         scaling = tf.maximum(state.scaling, norms)
         state = state._replace(scaling=scaling)
@@ -143,41 +143,44 @@ class LevenbergMarquardt(InverseSolver):
 
     def _in_trust_region(self, problem, x, model, objective, state):
         singular = model.singular(state.scaling)
-        square = 2 * tf.cast(objective, tf.float64)
+        square = 2 * model.square_of(model.residual)
         first_order = model.first_order(singular)
         # What rounding makes of L, and whether an undamped step promises no more than that.
         epsilon = np.finfo(x.dtype.as_numpy_dtype).eps
-        share = tf.cast(model.rounding(), tf.float64) * tf.sqrt(square / model.residual.shape[1:].num_elements())
+        share = model.rounding() * tf.sqrt(square / model.residual.shape[1:].num_elements())
         noise = ROUNDINGS * (epsilon * square / 2 + share)
         promise = first_order.decrease
         unseen = promise <= noise
+        share_left = promise / tf.where(square > 0, square, tf.ones_like(square))
         # There the promise tells whether steps still get anywhere, and whether what is left is worth a word.
-        idle = tf.where(unseen, state.idle + tf.cast(promise >= 0.5 * state.promise, tf.int32), 0)
-        rounding = ROUNDINGS * tf.cast(model.rounding(), tf.float64)
-        little = tf.maximum(HIDDEN * epsilon**0.5 * tf.sqrt(square), rounding)
+        idle = tf.where(unseen, state.idle + tf.cast(share_left >= 0.5 * state.promise, tf.int32), 0)
+        little = tf.maximum(HIDDEN * epsilon**0.5 * tf.sqrt(square), ROUNDINGS * model.rounding())
         settled = (idle > 0) & (tf.sqrt(2 * promise) <= little)
 
         several = self.max_steps > 1
         start = tf.fill([1], tf.constant(max(self.damping, FIRST_DAMPING) if several else self.damping, tf.float64))
         radius = tf.where(
-            tf.math.is_finite(state.radius), state.radius, batched.norm(damped(singular, start[:, None])[0])
+            tf.math.is_finite(state.radius),
+            state.radius / model.unit,
+            batched.norm(damped(singular, start[:, None])[0]),
         )
         trial = self._search(problem, x, model, singular, radius, noise, unseen, corrects=several)
-        optimality = first_order.measures["optimality"]
-        steepest = 0.5 * tf.square(tf.cast(optimality, tf.float64)) * square
         # Of a radius that is nothing beside x no further try comes.
-        spent = trial.radius <= epsilon * tf.cast(batched.norm(state.scaling * x), tf.float64)
+        radius = trial.radius * model.unit
+        spent = radius <= epsilon * tf.cast(batched.norm(state.scaling * x), tf.float64)
+        # As far as L shows it dL/dx is 0, also where columns of J become alike and span more than they tell.
+        level = first_order.measures["optimality"] <= HIDDEN * epsilon**0.5
         ended = ~trial.accepted if not several else (~trial.accepted & spent) | (idle > MOST_IDLE)
         return Step(
             update=trial.update,
             objective=objective,
-            converged=first_order.is_rounding
-            | settled
-            | (ended & (steepest <= noise) & (tf.sqrt(2 * promise) <= little)),
+            # A promise that underflows is none that was kept.
+            converged=((promise > 0) | level)
+            & (first_order.is_rounding | settled | (ended & (level | (tf.sqrt(2 * promise) <= little)))),
             failure=tf.where(ended, int(Status.REJECTED), 0),
             state=state._replace(
-                radius=trial.radius,
-                promise=tf.where(unseen, tf.minimum(promise, state.promise), tf.constant(np.inf, tf.float64)),
+                radius=radius,
+                promise=tf.where(unseen, tf.minimum(share_left, state.promise), tf.constant(np.inf, tf.float64)),
                 idle=idle,
             ),
             **first_order.measures,

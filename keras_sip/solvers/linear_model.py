@@ -58,6 +58,7 @@ class FirstOrder(NamedTuple):
     """What an undamped step tells of the point: see `DenseModel.first_order`."""
 
     is_rounding: tf.Tensor
+    # Of 1/2 |r|^2, in units of the residual.
     decrease: tf.Tensor
     measures: dict
 
@@ -72,19 +73,21 @@ class DenseModel:
     def __init__(self, problem, x):
         self._x, self._problem = x, problem
         self._y, self.residual, jacobian = problem.jacobian(x)
-        self._jacobian = tf.cast(jacobian, tf.float64)
+        # In units of the residual here: far from where the solver started its squares may not be representable.
+        self.unit = tf.cast(batched.safe_scale(self.residual), tf.float64)
+        self._jacobian = tf.cast(jacobian, tf.float64) / self.unit[:, None, None]
         # Column by column, for squares of what float64 holds need not be representable.
         largest = tf.reduce_max(tf.abs(self._jacobian), axis=1, keepdims=True)
         largest = tf.where(largest > 0, largest, tf.ones_like(largest))
         norms = tf.sqrt(tf.reduce_sum(tf.square(self._jacobian / largest), axis=1))
         self._norms = norms * largest[:, 0]
-        self._misfit = tf.cast(tf.reshape(self.residual, [-1, self._jacobian.shape[1]]), tf.float64)
+        self._misfit = self.misfit(self.residual)
         scaled = self._jacobian / _safe(self._norms)[:, None]
         self._gradient = tf.linalg.matvec(scaled, self._misfit, transpose_a=True)
 
     def column_norms(self):
-        """sqrt(diag(J^T J)) in the shape of x."""
-        return self._like_x(self._norms)
+        """sqrt(diag(J^T J)) in the shape of x, in the units of `InverseProblem`."""
+        return self._like_x(self._norms * self.unit[:, None])
 
     def is_flat(self):
         """Where J vanishes, boolean `[B]`."""
@@ -96,16 +99,17 @@ class DenseModel:
 
     def slopes(self):
         """(optimality, is_rounding) `[B]`: see `problem.slopes`."""
-        gradient = self._like_x(self._gradient)
-        return slopes(self.residual, gradient, tf.ones_like(gradient), self.rounding())
+        return slopes(self._misfit, self._gradient, tf.cast(self._norms > 0, tf.float64), self.rounding())
 
     def rounding(self):
-        """See `InverseProblem.rounding`."""
-        return self._problem.rounding(self._x, self._y, self.column_norms())
+        """See `InverseProblem.rounding`, in units of the residual."""
+        return tf.cast(self._problem.rounding(self._x, self._y, self.column_norms()), tf.float64) / self.unit
 
     def singular(self, scaling=None):
         """The `Singular` values of J D^-1; D in the shape of x, by default the norms of the columns of J."""
-        norms = self._norms if scaling is None else tf.cast(tf.reshape(scaling, tf.shape(self._norms)), tf.float64)
+        norms = self._norms
+        if scaling is not None:
+            norms = tf.cast(tf.reshape(scaling, tf.shape(norms)), tf.float64) / self.unit[:, None]
         unit = _safe(norms)
         scaled = self._jacobian / unit[:, None]
         rows, size = scaled.shape[1:]
@@ -130,15 +134,15 @@ class DenseModel:
         return self._like_x(tf.linalg.matvec(singular.basis, components) / singular.unit)
 
     def product(self, dx):
-        """J dx `[B, m]`, in float64."""
+        """J dx `[B, m]`, in float64 and units of the residual."""
         return tf.linalg.matvec(self._jacobian, tf.cast(tf.reshape(dx, tf.shape(self._norms)), tf.float64))
 
     def misfit(self, residual):
-        """A residual as `[B, m]`, in float64."""
-        return tf.cast(tf.reshape(residual, tf.shape(self._misfit)), tf.float64)
+        """A residual as `[B, m]`, in float64 and units of the residual at the start of the step."""
+        return tf.cast(tf.reshape(residual, [-1, self._jacobian.shape[1]]), tf.float64) / self.unit[:, None]
 
     def square_of(self, residual):
-        """Half its square `[B]`, summed in float64."""
+        """Half its square `[B]`, summed in float64, in the same units."""
         return 0.5 * tf.reduce_sum(tf.square(self.misfit(residual)), axis=1)
 
     def gauss_newton_step(self):
@@ -156,14 +160,12 @@ class DenseModel:
             anywhere = tf.reduce_any(lacking)
             shorter = tf.cond(anywhere, lambda: _shortest(singular, components), lambda: dx)
             dx = batched.where_example(lacking, shorter, dx)
-        decrease = tf.cast(decrease, self._x.dtype)
         return self._like_x(dx), self.is_rounding(decrease), self._measures(decrease, singular, components)
 
     def first_order(self, singular):
-        """The `FirstOrder` of an undamped step: whether what it promises is rounding, and how much of L / m^2 it is."""
+        """The `FirstOrder` of an undamped step: whether what it promises is rounding, and how much that is."""
         components, decrease = damped(singular, tf.zeros([], tf.float64))
-        single = tf.cast(decrease, self._x.dtype)
-        return FirstOrder(self.is_rounding(single), decrease, self._measures(single, singular, components))
+        return FirstOrder(self.is_rounding(decrease), decrease, self._measures(decrease, singular, components))
 
     def is_rounding(self, decrease):
         """Whether the decrease that an undamped step promises is all rounding, boolean `[B]`."""
@@ -171,17 +173,17 @@ class DenseModel:
 
     def _measures(self, decrease, singular, components):
         """What `Step` reports of the point: optimality, and the decrease and the length of an undamped step."""
-        objective = half_square(self.residual)
+        objective = self.square_of(self.residual)
         # In units of the columns here, whatever they have been on the way.
         length, size = (
             batched.norm(self._norms * tf.cast(tf.reshape(each, tf.shape(self._norms)), tf.float64))
             for each in (tf.linalg.matvec(singular.basis, components) / singular.unit, self._x)
         )
         # What does not see x promises nothing, and that is no convergence.
-        decrease = tf.where(self.is_flat(), tf.constant(np.nan, decrease.dtype), decrease)
+        decrease = tf.where(self.is_flat(), tf.constant(np.nan, decrease.dtype), decrease / _safe(objective))
         return {
-            "optimality": self.slopes()[0],
-            "decrease": decrease / _safe(objective),
+            "optimality": tf.cast(self.slopes()[0], self._x.dtype),
+            "decrease": tf.cast(decrease, self._x.dtype),
             "length": tf.cast(length / size, self._x.dtype),
         }
 

@@ -95,7 +95,7 @@ class InverseProblem:
     def objective_of(self, y):
         """L / m^2 `[B]` where P(x) = y."""
         if self.simulator.is_least_squares:
-            return half_square(self._scaled(self.simulator.residual(y, self.y_target, self.context)))
+            return seen_half_square(self._scaled(self.simulator.residual(y, self.y_target, self.context)))
         return self.simulator.objective(y, self.y_target, self.context) / tf.square(self.scale)
 
     def linearize(self, x):
@@ -312,6 +312,13 @@ def projected_column_norms(residual, vjp, x, count):
 def half_square(residual):
     """1/2 sum r^2 per example `[B]`."""
     return 0.5 * tf.reduce_sum(tf.square(residual), axis=list(range(1, residual.shape.rank)))
+
+
+def seen_half_square(residual):
+    """1/2 sum r^2 per example `[B]`, never 0 where r is not: what underflows is no solution."""
+    square = half_square(residual)
+    tiny = tf.constant(np.finfo(square.dtype.as_numpy_dtype).tiny, square.dtype)
+    return tf.where((square == 0) & (batched.max_abs(residual) > 0), tiny, square)
 
 
 def _flat(tensor):

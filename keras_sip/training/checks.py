@@ -95,6 +95,12 @@ def check_fit(options: dict) -> None:
 class RaiseOnFailure(keras.callbacks.Callback):
     """Raises after the first batch with a failed example: a compiled step cannot."""
 
+    @classmethod
+    def of_fit(cls, model: keras.Model) -> "RaiseOnFailure | None":
+        """The callback, where the solver that trains the model is to raise."""
+        solver = model.method.solver or model.solver
+        return cls() if solver is not None and solver.on_failure == "raise" else None
+
     def on_train_batch_end(self, batch, logs=None):
         if logs and logs.get("failed", 0) > 0:
             raise SolverError(

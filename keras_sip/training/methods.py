@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_sip.data import unpack
 from keras_sip.errors import check_arguments, check_choice, check_number, check_positive_int, must_define, three_part
 from keras_sip.ops import batched
+from keras_sip.simulators.base import split_observation
 from keras_sip.solvers.base import InverseSolver
 from keras_sip.solvers.problem import half_square
 from keras_sip.training.network import ScaledNetwork
@@ -33,6 +35,22 @@ class Batch(NamedTuple):
     z_true: Any
     weight: tf.Tensor
     step: Any = None
+
+
+def as_batch(physics: ScaledPhysics, data: Any, reduction: str) -> tuple[Batch, tf.Tensor, dict]:
+    """A batch as Keras hands it over: (`Batch`, sample weights `[B]`, {"bad_input": boolean `[B]`}).
+
+    Observations that are not finite have sample weight 0. With reduction "mean" the factors on the objectives are
+    divided by the examples of all replicas together; with "sum" they are the sample weights.
+    """
+    observation, x, sample_weight, good = unpack(physics.simulator, data)
+    weight = sample_weight
+    if reduction == "mean":
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        weight /= tf.cast(tf.shape(weight)[0] * replicas, weight.dtype)
+    z_true = None if x is None else physics.from_physical(x)
+    batch = Batch(observation, *split_observation(observation), z_true, weight)
+    return batch, sample_weight, {"bad_input": ~good}
 
 
 class StepReport(NamedTuple):
@@ -85,6 +103,17 @@ class TrainingMethod:
     def needs_labels_at(self, step: int) -> bool:
         """Whether a training step needs true causes, so many steps having been taken."""
         return self.needs_labels
+
+    def check_unlabelled(self, step: int) -> None:
+        """Refuse a batch without labels where the method needs them, so many training steps having been taken."""
+        if self.needs_labels_at(step):
+            raise ValueError(
+                three_part(
+                    f"true causes for method '{type(self).__name__}'",
+                    "observations only",
+                    "Fit on (observation, x), or choose method='sip'.",
+                )
+            )
 
     def desired_update(self, physics: ScaledPhysics, batch: Batch, z: tf.Tensor) -> StepReport:
         """U `[B, *x_shape]` of the prediction z, and what was seen on the way."""

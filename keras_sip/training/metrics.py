@@ -6,7 +6,8 @@ import keras
 import tensorflow as tf
 
 from keras_sip.ops import batched
-from keras_sip.training.methods import Batch
+from keras_sip.solvers.base import InverseSolver
+from keras_sip.training.methods import Batch, StepReport
 from keras_sip.training.physics import ScaledPhysics
 
 # name: what it measures, for every example unless said otherwise.
@@ -94,3 +95,25 @@ def of_update(
     size = update.shape[1:].num_elements() ** 0.5
     values = of_prediction(physics, batch, z, y) | {"failed": failed, "update_norm": batched.norm(update) / size}
     return values if steps is None else values | {"solver_steps": steps}
+
+
+def of_training(physics: ScaledPhysics, batch: Batch, report: StepReport, due: dict) -> dict:
+    """What a training step saw: `{name: [B]}`. Where a solver took part it is simulated again in steps that are due."""
+    z, y, update, failed, steps = report
+    values = of_update(physics, batch, z, y, update, failed, steps)
+    if steps is None:
+        return values
+    values["not_descending"] = tf.cond(
+        due["not_descending"],
+        lambda: physics.not_descending(z, y, update, batch.y_target, batch.context),
+        lambda: tf.zeros_like(failed),
+    )
+    return values
+
+
+def of_solving(physics: ScaledPhysics, batch: Batch, z: tf.Tensor, solver: InverseSolver | None = None) -> dict:
+    """What `solver`, by default the model's, makes of predictions z: `{name: [B]}`."""
+    y, result = physics.solve(z, batch.y_target, batch.context, solver)
+    values = of_update(physics, batch, z, y, result.update, result.failed, result.num_steps)
+    worse = physics.not_descending(z, y, result.update, batch.y_target, batch.context)
+    return values | {"not_descending": worse}

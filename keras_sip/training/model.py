@@ -1,6 +1,5 @@
 """SIPModel: a network that answers inverse problems, trained by SIP updates with Keras' fit."""
 
-import functools
 import os
 from typing import Any, Literal
 
@@ -8,24 +7,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.data import (
-    as_batches,
-    as_observation,
-    as_observations,
-    fit_data,
-    unless_bad,
-    unpack,
-    with_steps,
-    without_bad_examples,
-)
-from keras_sip.errors import check_choice, check_positive_int, three_part
+from keras_sip.data import as_batches, as_observation, as_observations, fit_data, with_steps
+from keras_sip.errors import check_choice
 from keras_sip.kernel_errors import explaining_kernel_errors
-from keras_sip.simulators.base import Simulator, check_simulator_interface, split_observation
+from keras_sip.simulators.base import Simulator, check_simulator_interface
 from keras_sip.solvers.base import InverseSolver, SolverResult
-from keras_sip.solvers.maximum_a_posteriori import posterior_solver
 from keras_sip.solvers.posterior import Posterior
 from keras_sip.training import methods, metrics, weight_problem
-from keras_sip.training.answers import deviation, posterior_tensors, refined
+from keras_sip.training.answers import Answers
 from keras_sip.training.batch_statistics import MeasuredStatistics
 from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_fit, check_network
 from keras_sip.training.network import ScaledNetwork, updates_of
@@ -91,14 +80,8 @@ class SIPModel(keras.Model):
         self.physics = ScaledPhysics(simulator, x_scale, self.method.solver if solver is None else solver)
         self.scaled_network = ScaledNetwork(network, self.physics, input_scale)
         self.method.check(self.physics)
-        self._measured = metrics.SIPMetrics()
-        self._phase = "train"
-        # As graphs: thousands of small operations, slow one by one.
-        self._refine, self._posterior = (
-            tf.function(functools.partial(answer, self.physics, self.scaled_network), reduce_retracing=True)
-            for answer in (refined, posterior_tensors)
-        )
-        self._deviation = tf.function(functools.partial(deviation, self.physics), reduce_retracing=True)
+        self._answers = Answers(self.physics, self.scaled_network)
+        self._measured, self._phase = metrics.SIPMetrics(), "train"
         self._statistics: MeasuredStatistics | None = None
         # Built here: a model trained by train_step alone would be saved without its optimizer.
         self.built = True
@@ -106,9 +89,7 @@ class SIPModel(keras.Model):
     # What the user calls ------------------------------------------------------------------------------------------
 
     def call(self, observation, training=False):
-        observation, good = without_bad_examples(as_observation(self.simulator, observation))
-        z, _ = self.scaled_network(observation, training=training)
-        return unless_bad(good, self.physics.to_physical(z))
+        return self._answers.predicted(as_observation(self.simulator, observation), training=training)
 
     def compile(
         self,
@@ -179,17 +160,12 @@ class SIPModel(keras.Model):
         together = {"steps_per_execution": self.steps_per_execution}
         data, options = fit_data(self.simulator, x, y, sample_weight, options, **together)
         callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
-        solver = self.method.solver or self.solver
-        if solver is not None and solver.on_failure == "raise":
-            callbacks.append(RaiseOnFailure())
-        if self._jit_compile_asked == "auto" and XlaTrial.is_of_use(self):
-            callbacks.append(XlaTrial(data))
         measured = self._batch_statistics == "measured"
         self._statistics = MeasuredStatistics.of_fit(self, data, callbacks) if measured else None
-        if self._statistics is not None:
-            callbacks.insert(0, self._statistics)
+        trial = XlaTrial.of_fit(self, data) if self._jit_compile_asked == "auto" else None
+        callbacks = [self._statistics, *callbacks, RaiseOnFailure.of_fit(self), trial]
         with explaining_kernel_errors(self.simulator):
-            return super().fit(data, callbacks=callbacks, **options)
+            return super().fit(data, callbacks=[each for each in callbacks if each is not None], **options)
 
     def evaluate(
         self,
@@ -237,14 +213,12 @@ class SIPModel(keras.Model):
             A `SolverResult` in physical units, with y and, in float64, the objective; with `return_stddev` a pair of it
             and of the deviations `[B, *x_shape]`.
         """
-        check_positive_int("max_steps", max_steps)
-        if return_stddev:
-            posterior_solver(self.solver).check(self.simulator)
         self.measure_statistics()
         observation = as_observation(self.simulator, observation)
         with explaining_kernel_errors(self.simulator):
-            result = self._refine(observation, tf.constant(max_steps))
-            return (result, self._deviation(observation, result.x)) if return_stddev else result
+            if return_stddev:
+                return self._answers.refined_with_deviation(observation, max_steps)
+            return self._answers.refined(observation, max_steps)
 
     def posterior(self, observation: Any, max_steps: int = 10) -> Posterior:
         """What x may be, given the observation: a tensorflow-probability distribution around the refined answer.
@@ -263,12 +237,8 @@ class SIPModel(keras.Model):
         Returns:
             A `Posterior` in physical units.
         """
-        check_positive_int("max_steps", max_steps)
-        solver = posterior_solver(self.solver)
-        solver.check(self.simulator)
         self.measure_statistics()
-        tensors = self._posterior(as_observation(self.simulator, observation), tf.constant(max_steps))
-        return Posterior(*tensors, prior=solver.prior_of_posterior(self.simulator))
+        return self._answers.posterior(as_observation(self.simulator, observation), max_steps)
 
     def export(
         self, path: str | os.PathLike, *, format: Literal["tf_saved_model", "onnx"] = "tf_saved_model", **options: Any
@@ -324,39 +294,26 @@ class SIPModel(keras.Model):
     # What Keras calls -------------------------------------------------------------------------------------------------
 
     def train_step(self, data):
-        batch, sample_weight, bad = self._unpack(data)
+        batch, sample_weight, bad = methods.as_batch(self.physics, data, self.batch_reduction)
+        if batch.z_true is None:
+            # Asked while the step is traced, when the count has a value only outside of the graph.
+            with tf.init_scope():
+                self.method.check_unlabelled(self.training_steps)
         step = tf.convert_to_tensor(updates_of(self.optimizer)) // self.method.optimizer_steps
         batch = batch._replace(step=step)
-        if batch.z_true is None and self._needs_labels():
-            raise ValueError(
-                three_part(
-                    f"true causes for method '{type(self.method).__name__}'",
-                    "observations only",
-                    "Fit on (observation, x), or choose method='sip'.",
-                )
-            )
-        due = step % DESCENT_EVERY == 0
-        z, y, update, failed, steps = self._take_step(self.physics, self.scaled_network, batch)
-        values = bad | metrics.of_update(self.physics, batch, z, y, update, failed, steps)
-        if steps is None:
-            return self._measured.record("train", values, sample_weight)
-        values["not_descending"] = tf.cond(
-            due,
-            lambda: self.physics.not_descending(z, y, update, batch.y_target, batch.context),
-            lambda: tf.zeros_like(failed),
-        )
-        return self._measured.record("train", values, sample_weight, due={"not_descending": due})
+        due = {"not_descending": step % DESCENT_EVERY == 0}
+        report = self._take_step(self.physics, self.scaled_network, batch)
+        values = metrics.of_training(self.physics, batch, report, due)
+        return self._measured.record("train", bad | values, sample_weight, due)
 
     def test_step(self, data):
-        batch, sample_weight, bad = self._unpack(data)
+        batch, sample_weight, bad = methods.as_batch(self.physics, data, self.batch_reduction)
         z, _ = self.scaled_network(batch.observation, training=False)
-        if not self._evaluate_solver or self.solver is None:
+        if self._evaluate_solver and self.solver is not None:
+            values = metrics.of_solving(self.physics, batch, z, self.method.solver)
+        else:
             values = metrics.of_prediction(self.physics, batch, z, self.physics.simulate(z, batch.context))
-            return self._measured.record("test", bad | values, sample_weight)
-        y, result = self.physics.solve(z, batch.y_target, batch.context, self.method.solver)
-        of_update = metrics.of_update(self.physics, batch, z, y, result.update, result.failed, result.num_steps)
-        worse = self.physics.not_descending(z, y, result.update, batch.y_target, batch.context)
-        return self._measured.record("test", bad | of_update | {"not_descending": worse}, sample_weight)
+        return self._measured.record("test", bad | values, sample_weight)
 
     @property
     def metrics(self):
@@ -412,23 +369,7 @@ class SIPModel(keras.Model):
         replicas = self.distribute_strategy.num_replicas_in_sync
         return self.physics.compiles_whole_step(self.network, replicas, self.method.solver)
 
-    def _needs_labels(self):
-        # Asked for while the step is traced.
-        with tf.init_scope():
-            return self.method.needs_labels_at(self.training_steps)
-
     def _ending(self, data, steps):
         """Data to evaluate or predict on, with batch norm's statistics made ready for it."""
         self.measure_statistics()
         return with_steps(data, steps, name="steps", steps_per_execution=self.steps_per_execution)
-
-    def _unpack(self, data):
-        """The batch for the method, the sample weights `[B]` with 0 for bad input, and the metric of these."""
-        observation, x, sample_weight, good = unpack(self.simulator, data)
-        weight = sample_weight
-        if self.batch_reduction == "mean":
-            replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            weight /= tf.cast(tf.shape(weight)[0] * replicas, weight.dtype)
-        z_true = None if x is None else self.physics.from_physical(x)
-        batch = methods.Batch(observation, *split_observation(observation), z_true, weight)
-        return batch, sample_weight, {"bad_input": ~good}

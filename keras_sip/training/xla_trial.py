@@ -34,11 +34,12 @@ class XlaTrial(keras.callbacks.Callback):
         super().__init__()
         self._data, self._executions = data, 0
 
-    @staticmethod
-    def is_of_use(model: keras.Model) -> bool:
-        """Whether something is to be found out: nobody knows, and the step is neither compiled nor eager."""
+    @classmethod
+    def of_fit(cls, model: keras.Model, data: Any) -> "XlaTrial | None":
+        """The trial, where something is to be found out: nobody knows, and the step is neither compiled nor eager."""
         undecided = model.physics.prefers_xla is None and not (model.jit_compile or model.run_eagerly)
-        return undecided and not model.method.needs_labels and model.distribute_strategy.num_replicas_in_sync == 1
+        simulates = not model.method.needs_labels and model.distribute_strategy.num_replicas_in_sync == 1
+        return cls(data) if undecided and simulates else None
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         self._began, self._step = time.process_time(), batch

@@ -105,6 +105,22 @@ def test_a_model_measures_by_itself_on_the_first_batches_of_its_training():
     assert any(np.max(np.abs(one - other)) > 1e-4 for one, other in zip(after, received, strict=True))
 
 
+def test_evaluate_tells_by_default_what_statistics_measured_by_hand_give():
+    data = keras_sip.dataset(keras_sip.Poisson((8, 8)), 16, seed=0)
+    first = tf.concat([observation for observation, _ in data.take(512 // 16)], 0)
+    evaluation = observations(32, 3)
+    default, moving = make_model(batch_statistics="measured"), make_model()
+    for model in (default, moving):
+        model.fit(data, steps_per_epoch=5, verbose=0)
+    received = default.evaluate(*evaluation, verbose=0, return_dict=True)["x_error"]
+    averages = moving.evaluate(*evaluation, verbose=0, return_dict=True)["x_error"]
+    by_hand = BatchStatistics(first, batch_size=16)
+    expected = moving.evaluate(*evaluation, verbose=0, return_dict=True, callbacks=[by_hand])["x_error"]
+    # The same numbers in another order.
+    np.testing.assert_allclose(received, expected, rtol=1e-5)
+    assert abs(averages - expected) > 1e-3 * expected
+
+
 def test_frozen_layers_keep_what_they_have():
     model = make_model()
     model.network.trainable = False

@@ -108,6 +108,18 @@ def test_a_bad_example_is_flagged_and_leaves_the_others_as_they_are(poisson):
             np.testing.assert_array_equal(answer["x"][example], good["x"][example])
 
 
+@pytest.mark.parametrize("which", ["poisson", "sensors"], ids=["kernels", "xla"])
+def test_an_empty_batch_answers_empty(which, request):
+    served = request.getfixturevalue(which)
+    for name, signature in served.signatures.items():
+        _, specs = signature.structured_input_signature
+        steps = {"steps": tf.constant(2)}
+        inputs = {key: tf.zeros((0, *spec.shape[1:]), spec.dtype) for key, spec in specs.items() if key not in steps}
+        answer = signature(**inputs, **(steps if "steps" in specs else {}))
+        for key, value in answer.items():
+            assert value.shape == (0, *signature.structured_outputs[key].shape[1:]), (name, key)
+
+
 def test_an_input_of_wrong_shape_is_refused_with_both_shapes(poisson):
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[2,7,8,1\] is not compatible with .*\[\?,8,8,1\]"):
         poisson.signatures["infer"](y=tf.zeros((2, 7, 8, 1)))
@@ -236,5 +248,5 @@ def test_onnx_runtime_answers_as_the_model_does(make, tmp_path):
 
 def test_without_the_packages_onnx_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr("keras_sip.serving.export.ONNX_PACKAGES", ("no_such_package",))
-    with pytest.raises(ImportError, match=r"pip install keras_sip\[onnx\]"):
+    with pytest.raises(ImportError, match=r'pip install "\.\[onnx\]"'):
         poisson_model().export(tmp_path / "model.onnx", format="onnx")

@@ -202,7 +202,7 @@ def test_tries_that_one_step_does_not_suffice_for_go_on_in_the_next():
     """From x = -60 the linear model of e^x leaps by e^61: a radius that tries need many of to come down to."""
     simulator = keras_sip.from_function(tf.exp, 1, dtype="float64")
     result = solve(simulator, np.array([[-60.0]]), np.exp(np.ones((1, 1))), max_steps=100, linear_solver="dense")
-    assert result.x[0, 0] == pytest.approx(1.0, abs=1e-9)
+    assert float(result.x[0, 0]) == pytest.approx(1.0, abs=1e-9)
     assert result.status[0] == Status.CONVERGED
 
 

@@ -141,11 +141,11 @@ def test_best_point_on_the_way_is_returned_with_a_status_of_its_own():
     ]
     assert np.argmin(plain) not in (0, 13)
     result = solver.refine(valley, x0, y_target, steps=14)
-    assert result.objective[0] == pytest.approx(min(plain), rel=1e-12)
+    assert float(result.objective[0]) == pytest.approx(min(plain), rel=1e-12)
     assert result.status[0] == Status.MAX_STEPS
     residual = valley(result.x).numpy()[0]
     # The columns of J are the axes.
-    assert result.optimality[0] == pytest.approx(np.max(np.abs(residual)) / np.linalg.norm(residual), rel=1e-9)
+    assert float(result.optimality[0]) == pytest.approx(np.max(np.abs(residual)) / np.linalg.norm(residual), rel=1e-9)
 
 
 def test_later_step_that_is_undefined_does_not_undo_the_one_before():
@@ -160,7 +160,7 @@ def test_later_step_that_is_undefined_does_not_undo_the_one_before():
     result = keras_sip.GaussNewton().refine(simulator, x0, y_target, steps=30)
     assert np.all(result.objective <= start)
     assert result.status[0] == Status.CONVERGED
-    assert result.x[0, 0] == pytest.approx(0.0, abs=1e-9)
+    assert abs(result.x[0, 0]) < 1e-9
 
 
 def test_chain_gives_its_steps_to_the_last_solver():

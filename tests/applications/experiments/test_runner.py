@@ -223,7 +223,7 @@ def test_resolution_that_the_network_cannot_take_is_refused_before_there_is_a_fo
     assert not (tmp_path / "run").exists()
 
 
-def test_a_method_that_fails_is_named_and_the_others_finish(no_matplotlib, tmp_path, capsys):
+def test_a_method_that_fails_is_named_and_the_others_finish(no_matplotlib, tmp_path, caplog):
     def broken(options):
         raise ArithmeticError("the rate is imaginary")
 
@@ -231,7 +231,7 @@ def test_a_method_that_fails_is_named_and_the_others_finish(no_matplotlib, tmp_p
     experiment = dataclasses.replace(TINY, variants=variants)
     assert run("--steps", 1, "--output", tmp_path / "run", experiment=experiment) == 1
     message = "ArithmeticError: the rate is imaginary"
-    assert f"FAILED: sip seed 0: {message}" in capsys.readouterr().err
+    assert f"FAILED: sip seed 0: {message}" in caplog.text
     assert json.loads((tmp_path / "run" / "run.json").read_text())["failures"] == {"sip seed 0": message}
     assert "the rate is imaginary" in (tmp_path / "run" / "failure_sip_seed_0.txt").read_text()
     assert (tmp_path / "run" / "saved_models" / "adam" / "saved_model.pb").exists()
