@@ -60,6 +60,7 @@ from keras_sip.serving.pretrained import (
 from keras_sip.simulators import (
     Ability,
     AcousticWave,
+    Constrained,
     DarcyFlow,
     Degraded,
     DiagonalForm,
@@ -153,6 +154,7 @@ __all__ = [
     "Batch",
     "Chain",
     "Comparison",
+    "Constrained",
     "DampedSpectralInverse",
     "DarcyFlow",
     "Degraded",

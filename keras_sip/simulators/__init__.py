@@ -11,6 +11,9 @@ from keras_sip.simulators.base import (
     join_observation,
     split_observation,
 )
+from keras_sip.simulators.constrained import (
+    Constrained,
+)
 from keras_sip.simulators.darcy_flow import (
     DarcyFlow,
 )
@@ -59,6 +62,7 @@ from keras_sip.simulators.wrapper import (
 __all__ = [
     "Ability",
     "AcousticWave",
+    "Constrained",
     "DarcyFlow",
     "Degraded",
     "DiagonalForm",

@@ -13,6 +13,7 @@ from keras_sip.priors import GaussianPrior, Whitened
 from keras_sip.simulators.nondimensional import Nondimensional
 from keras_sip.solvers import spectral_posterior
 from keras_sip.solvers.base import InverseSolver, SolverResult, Step
+from keras_sip.solvers.discrepancy import noise_objective
 from keras_sip.solvers.linear_model import check_least_squares
 from keras_sip.solvers.posterior import Posterior
 from keras_sip.solvers.problem import InverseProblem, half_square
@@ -346,8 +347,9 @@ class MaximumAPosteriori(InverseSolver):
         y = simulator.forward(result.x, context)
         objective, start = (simulator.objective(each, y_target, context) for each in (y, y0))
         residual = simulator.residual(y, y_target, context)
-        noise = noise_deviation(InverseProblem(simulator, y_target, context), residual, 0.0)
-        enough = EXPLAINED * half_square(noise + tf.zeros_like(residual))
+        rounding = noise_deviation(InverseProblem(simulator, y_target), residual, 0.0)
+        noise = noise_objective(InverseProblem(simulator, y_target, context))
+        enough = EXPLAINED * ((0.0 if noise is None else noise) + half_square(rounding + tf.zeros_like(residual)))
         kept = (objective <= tf.maximum(start, enough)) & batched.all_finite(result.update)
         x, update, y = batched.where_example(kept, (result.x, result.update, y), (x0, tf.zeros_like(x0), y0))
         status = tf.where(kept | (result.status >= Status.NON_FINITE), result.status, int(Status.STALLED))
