@@ -44,6 +44,8 @@ class Probe:
         self._solve = tf.function(self._solved)
 
     def measure(self) -> Measured:
+        # As `evaluate` does: curves and the table of a model say the same.
+        self.model.measure_statistics()
         y_target, _ = split_observation(self.observation)
         x, y, loss = self._answer(self.observation)
         scalars = {"loss/evaluation": float(np.mean(loss))}
