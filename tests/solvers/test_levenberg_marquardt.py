@@ -36,6 +36,8 @@ def dense_levenberg_marquardt(residual, jacobian, x, *, steps):
     scaling, radius, rejections = np.zeros(len(x)), None, 0
     for _ in range(steps):
         r, j = residual(x), jacobian(x)
+        if r @ r < 1e-24:
+            break
         scaling = np.maximum(scaling, np.linalg.norm(j, axis=0))
         if radius is None:
             scaled = j / scaling
@@ -199,9 +201,11 @@ def test_radius_that_grew_in_good_steps_does_not_use_up_the_tries_of_a_hard_one(
 
 
 def test_tries_that_one_step_does_not_suffice_for_go_on_in_the_next():
-    """From x = -60 the linear model of e^x leaps by e^61: a radius that tries need many of to come down to."""
+    """From x = -20 the linear model of e^x leaps by e^21, which a single step of one try cannot mend."""
     simulator = keras_sip.from_function(tf.exp, 1, dtype="float64")
-    result = solve(simulator, np.array([[-60.0]]), np.exp(np.ones((1, 1))), max_steps=100, linear_solver="dense")
+    start, y_target = np.array([[-20.0]]), np.exp(np.ones((1, 1)))
+    assert keras_sip.LevenbergMarquardt(max_tries=1).solve(simulator, start, y_target).status[0] == Status.REJECTED
+    result = solve(simulator, start, y_target, max_steps=100, max_tries=1, linear_solver="dense")
     assert float(result.x[0, 0]) == pytest.approx(1.0, abs=1e-9)
     assert result.status[0] == Status.CONVERGED
 
