@@ -179,8 +179,8 @@ class DenseModel:
             batched.norm(self._norms * tf.cast(tf.reshape(each, tf.shape(self._norms)), tf.float64))
             for each in (tf.linalg.matvec(singular.basis, components) / singular.unit, self._x)
         )
-        # No less than what the best column promises by itself: where columns have shrunk by far since D was measured, the
-        # squares of their singular values underflow. What does not see x promises nothing, and that is no convergence.
+        # No less than what the best column promises by itself: where columns have shrunk by far since D was measured,
+        # the squares of their singular values underflow. What does not see x promises nothing: no convergence either.
         optimality = self.slopes()[0]
         relative = tf.maximum(decrease / _safe(objective), tf.square(tf.cast(optimality, decrease.dtype)))
         decrease = tf.where(self.is_flat(), tf.constant(np.nan, decrease.dtype), relative)
