@@ -11,6 +11,7 @@ version = re.search(r'^__version__ = "(.+)"$', (ROOT / "keras_sip" / "_version.p
 plots = ["matplotlib>=3.9,<4"]
 # Keras exports to ONNX through tf2onnx; onnxruntime runs what was written.
 onnx = ["onnx>=1.20,<2", "onnxruntime>=1.20,<2", "tf2onnx>=1.17,<2"]
+docs = ["sphinx>=9,<10", "myst-parser>=5,<6", "furo>=2025.12"]
 # ruff and mypy are held to one minor version: formatting and findings change between them.
 test = ["pytest>=9,<10", "pytest-xdist>=3.8,<4", "hypothesis>=6.170,<7", "ruff>=0.17,<0.18", "mypy>=2.4,<2.5"]
 
@@ -26,7 +27,7 @@ setup(
     # The trained models lie at the root of the checkout and inside the installed package.
     package_dir={"keras_sip.saved_models": "saved_models"},
     package_data={"keras_sip": ["py.typed"], "keras_sip.saved_models": ["**/*"]},
-    python_requires=">=3.11,<3.12",
+    python_requires=">=3.11,<3.14",
     install_requires=[
         "tensorflow>=2.21,<2.22",
         "keras>=3.15,<4",
@@ -37,5 +38,5 @@ setup(
         "scipy>=1.14,<2",
         "tensorboard>=2.20,<3",
     ],
-    extras_require={"plots": plots, "onnx": onnx, "test": plots + onnx + test},
+    extras_require={"plots": plots, "onnx": onnx, "docs": docs, "test": plots + onnx + test},
 )

@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Sequence
+
+from experiments.startup import add_flag, keras_sip
 
 import numpy as np
 import tensorflow as tf
 
-import keras_sip
 from keras_sip.serving.pretrained import SAVED_MODEL, list_pretrained
 from keras_sip.simulators.base import join_observation
 
@@ -27,7 +29,7 @@ TOLERANCE = 1e-6
 PROGRAM = pathlib.Path(__file__).with_name("experiments.plain_tensorflow.py")
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Check all models; returns the exit code, 1 where one deviates."""
     options = parse_options(argv)
     models = list_pretrained(options.models)
@@ -52,11 +54,12 @@ def main(argv=None):
     return int(wrong)
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--models", type=pathlib.Path, metavar="FOLDER", help="default: those that ship")
     add("--environment", type=pathlib.Path, metavar="FOLDER", help="where to make the environment, and leave it")
+    add_flag(parser)
     options = parser.parse_args(argv)
     if not list_pretrained(options.models):
         parser.error(f"Expected a folder of trained models. Received {options.models}. Make one with ship.py.")

@@ -29,18 +29,20 @@ import importlib
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 
-from experiments.comparison import as_csv, as_json, compare, time_tables
+from experiments.startup import keras_sip  # noqa: F401
+
 from experiments.experiment import rate_of
-from experiments.runner import REFUSED, is_finished, main
+from experiments.runner import REFUSED, main
 from keras_sip.errors import check_number, three_part
 from studies.rate_search import rates_table, searched_rates
 from studies.robustness import write_robustness
 
-DEFAULT_SHARE = 0.2
+DEFAULT_FRACTION = 0.2
 
 
-def run(argv=None):
+def run(argv: Sequence[str] | None = None) -> int:
     """The comparison of the experiment that the first word names; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
@@ -79,12 +81,12 @@ def _add_options(add_others, parser):
     group = parser.add_argument_group("comparison")
     group.add_argument(
         "--search",
-        type=_share,
+        type=_fraction,
         nargs="?",
-        const=DEFAULT_SHARE,
-        metavar="SHARE",
-        help="search each method's learning rate first, in runs of this share of the steps or budget "
-        f"(default: {DEFAULT_SHARE})",
+        const=DEFAULT_FRACTION,
+        metavar="FRACTION",
+        help="search each method's learning rate first, in runs of this fraction of the steps or budget "
+        f"(default: {DEFAULT_FRACTION})",
     )
     group.add_argument(
         "--rates",
@@ -98,7 +100,7 @@ def _add_options(add_others, parser):
     )
 
 
-def _share(text):
+def _fraction(text):
     try:
         return check_number("--search", text, exclusive=True, maximum=1.0)
     except ValueError as error:
@@ -115,44 +117,25 @@ def _rates(path):
         raise argparse.ArgumentTypeError(message) from None
 
 
-def _prepare(experiment, options, folder, simulator, evaluation):
-    """The experiment with the learning rates of the file or of the search."""
-    rates = {method: rate for method, rate in options.rates.items() if method in experiment.variants}
+def _prepare(run):
+    """The run with the learning rates of the file or of the search."""
+    options = run.options
+    rates = {method: rate for method, rate in options.rates.items() if method in run.experiment.variants}
     if options.search is not None:
-        rates |= searched_rates(experiment, options, folder, simulator, evaluation, options.search)
-        print(f"\n{rates_table(folder)}")
-    return experiment.with_rates(rates)
+        rates |= searched_rates(run, options.search)
+        print(f"\n{rates_table(run.folder)}")
+    return dataclasses.replace(run, experiment=run.experiment.with_rates(rates))
 
 
-def _finish(experiment, options, folder, simulator, evaluation):
+def _finish(run):
     """Comparison and, if asked for, robustness, beside what the runner has written."""
-    metrics = folder.metrics
-    methods = [method for method in experiment.variants if method in metrics.methods()]
-    labels = {method: experiment.variants[method].label for method in methods}
-    compared = compare(experiment, metrics, methods)
-    unfinished = [
-        f"{method} seed {seed}"
-        for method in options.methods
-        for seed in options.seeds
-        if not is_finished(folder, options, method, seed)
-    ]
-    text = time_tables(compared, labels)
-    if unfinished:
-        text += f"\nnot finished, and measured as far as they came: {', '.join(unfinished)}\n"
-    folder.write_text("comparison.txt", f"{experiment.heading(options)}\n{text}")
-    print(f"\n{text}")
-    about = {
-        "experiment": experiment.heading(options),
-        "labels": labels,
-        "seeds": {method: metrics.seeds(method) for method in methods},
-        "learning_rates": {method: rate_of(experiment.variants[method].optimizer(options)) for method in methods},
-        "unfinished": unfinished,
-        "failures": folder.failures,
-    }
-    folder.write_text("comparison.json", as_json(compared, **about))
-    folder.write_text("comparison.csv", as_csv(compared))
-    if options.robustness:
-        write_robustness(experiment, options, folder, simulator, evaluation)
+    comparison = run.comparison()
+    variants = run.experiment.variants
+    rates = {method: rate_of(variants[method].optimizer(run.options)) for method in run.methods}
+    comparison.write_numbers(run.folder.path, learning_rates=rates)
+    print(f"\n{comparison.time_tables()}")
+    if run.options.robustness:
+        write_robustness(run)
 
 
 if __name__ == "__main__":

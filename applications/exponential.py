@@ -10,24 +10,21 @@ the batch. An interrupted run goes on with the same command and --resume.
 
 import argparse
 import sys
+from collections.abc import Sequence
+
+from experiments.startup import keras_sip
 
 import keras
 
-import keras_sip
 from ensembles import exponential_figure
-from experiments.runner import Experiment, Variant, main
+from experiments.baselines import adam, adam_with, generic
+from experiments.experiment import Experiment, adjoint, sip, supervised
+from experiments.runner import main
+from keras_sip import LevenbergMarquardt, LimitedStep, SaddleFreeNewton, SignStep
 
 
 def sgd(options):
     return keras.optimizers.SGD(1e-2)
-
-
-def adam(options):
-    return keras.optimizers.Adam(1e-3)
-
-
-def fast_adam(options):
-    return keras.optimizers.Adam(1e-2)
 
 
 def decaying_adam(options):
@@ -42,78 +39,36 @@ def relu_network(simulator, seed):
     return keras_sip.MLP(1, 1, (32, 64, 32), seed=seed)
 
 
-def levenberg_marquardt(options):
-    # Where no try lowers the objective, its fallback is a bounded step downhill, never a silent zero.
-    return keras_sip.LevenbergMarquardt()
-
+# Where no try lowers the objective, its fallback is a bounded step downhill, never a silent zero.
+LEVENBERG_MARQUARDT = LevenbergMarquardt()
 
 VARIANTS = {
-    "sgd": Variant(label="SGD", about="back-propagation, SGD 1e-2", method="adjoint", optimizer=sgd),
-    "adam": Variant(label="Adam", about="back-propagation, Adam 1e-3", method="adjoint", optimizer=adam),
-    "rescaled": Variant(
-        label="Rescaled",
-        about="updates of unit length in x towards the solution, SGD 1e-2",
-        method="sip",
-        solver=lambda options: keras_sip.SignStep(),
-        optimizer=sgd,
+    "sgd": adjoint("SGD", "back-propagation, SGD 1e-2", sgd),
+    "adam": adjoint("Adam", "back-propagation, Adam 1e-3", adam),
+    "rescaled": sip("Rescaled", "updates of unit length in x towards the solution, SGD 1e-2", SignStep(), sgd),
+    "newton": sip("Newton, downhill", "|g / h| downhill, SGD 1e-2", SaddleFreeNewton(), sgd),
+    "newton_clipped": sip(
+        "Newton, clipped", "the same, at most 0.1 long", LimitedStep(SaddleFreeNewton(), max_norm=0.1), sgd
     ),
-    "newton": Variant(
-        label="Newton, downhill",
-        about="|g / h| downhill, SGD 1e-2",
-        method="sip",
-        solver=lambda options: keras_sip.SaddleFreeNewton(),
-        optimizer=sgd,
-    ),
-    "newton_clipped": Variant(
-        label="Newton, clipped",
-        about="the same, at most 0.1 long",
-        method="sip",
-        solver=lambda options: keras_sip.LimitedStep(keras_sip.SaddleFreeNewton(), max_norm=0.1),
-        optimizer=sgd,
-    ),
-    "newton_damped": Variant(
-        label="Newton, damped",
-        about="|g| / (|h| + 0.01) downhill",
-        method="sip",
-        solver=lambda options: keras_sip.SaddleFreeNewton(damping=0.01),
-        optimizer=sgd,
-    ),
-    "supervised": Variant(
-        label="Supervised", about="regression on the true x, SGD 1e-2", method="supervised", optimizer=sgd
-    ),
-    "sip": Variant(
-        label="SIP",
-        about="Levenberg-Marquardt, Adam 1e-2",
-        method="sip",
-        solver=levenberg_marquardt,
-        optimizer=fast_adam,
-    ),
-    "sip_sign": Variant(
-        label="SIP, unit steps",
-        about="updates of unit length, Adam 1e-2",
-        method="sip",
-        solver=lambda options: keras_sip.SignStep(),
-        optimizer=fast_adam,
-    ),
-    "sip_relu": Variant(
-        label="SIP, ReLU",
-        about="Levenberg-Marquardt, Adam decaying from 1e-2, 1-32-64-32-1 with ReLU",
-        method="sip",
-        solver=levenberg_marquardt,
-        optimizer=decaying_adam,
+    "newton_damped": sip("Newton, damped", "|g| / (|h| + 0.01) downhill", SaddleFreeNewton(damping=0.01), sgd),
+    "supervised": supervised(sgd, about="regression on the true x, SGD 1e-2"),
+    "sip": sip("SIP", "Levenberg-Marquardt, Adam 1e-2", LEVENBERG_MARQUARDT, adam_with(1e-2)),
+    "sip_generic": generic(adam_with(1e-2)),
+    "sip_sign": sip("SIP, unit steps", "updates of unit length, Adam 1e-2", SignStep(), adam_with(1e-2)),
+    "sip_relu": sip(
+        "SIP, ReLU",
+        "Levenberg-Marquardt, Adam decaying from 1e-2, 1-32-64-32-1 with ReLU",
+        LEVENBERG_MARQUARDT,
+        decaying_adam,
         network=relu_network,
     ),
-    "adam_relu": Variant(
-        label="Adam, ReLU",
-        about="back-propagation, the same network and optimizer",
-        method="adjoint",
-        optimizer=decaying_adam,
-        network=relu_network,
+    "adam_relu": adjoint(
+        "Adam, ReLU", "back-propagation, the same network and optimizer", decaying_adam, network=relu_network
     ),
 }
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-input", action="store_true", help="the network sees log y")
 
 
@@ -139,7 +94,7 @@ EXPERIMENT = Experiment(
 )
 
 
-def run(argv=None):
+def run(argv: Sequence[str] | None = None) -> int:
     """The comparison, or the paper's figure."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--figure", action="store_true")

@@ -15,13 +15,18 @@ reconstructions.png, event files for `tensorboard --logdir FOLDER` and the train
 interrupted run goes on with the same command and --resume.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
+
+from experiments.startup import keras_sip
 
 import keras
 
-import keras_sip
-from experiments.baselines import adam, add_cg_options, baselines
-from experiments.runner import Experiment, Variant, main_or_study
+from experiments.baselines import adam, add_cg_options, baselines, generic
+from experiments.experiment import Experiment, adjoint, sip
+from experiments.runner import main_or_study
+from keras_sip import DampedSpectralInverse, GaussNewton, WienerInverse
 from studies import heat_hyperparameters, heat_solvers
 
 
@@ -30,61 +35,28 @@ def muon(options):
     return keras_sip.Muon(keras.optimizers.schedules.CosineDecay(1e-2, options.steps), momentum=0.9)
 
 
-def damped_inverse(options):
-    return keras_sip.DampedSpectralInverse()
-
-
 def unet(simulator, seed):
     return keras_sip.UNet(simulator.y_shape, simulator.x_shape[-1], padding="periodic", seed=seed)
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     add_cg_options(parser, cg_steps=20, solvers="gauss_newton")
 
 
 VARIANTS = {
-    "sip": Variant(
-        label="SIP",
-        about="scale-invariant updates, from the damped spectral inverse",
-        method="sip",
-        solver=damped_inverse,
-        optimizer=adam,
-    ),
+    "sip": sip("SIP", "scale-invariant updates, from the damped spectral inverse", DampedSpectralInverse(), adam),
+    "sip_generic": generic(adam),
     # The paper's rate of SGD.
     **baselines(through="the diffusion", sgd_rate=2e-6, adahessian_rate=1e-3, fno_rate=1e-4),
-    "muon": Variant(
-        label="Muon",
-        about="adam with orthogonal steps of kernels, their rate falling to 0 over --steps",
-        method="adjoint",
-        optimizer=muon,
-    ),
-    "sip_muon": Variant(
-        label="SIP, Muon",
-        about="sip with the optimizer of muon",
-        method="sip",
-        solver=damped_inverse,
-        optimizer=muon,
-    ),
-    "sip_wiener_muon": Variant(
-        label="SIP, Wiener, Muon",
-        about="sip_wiener with the optimizer of muon",
-        method="sip",
-        solver=lambda options: keras_sip.WienerInverse(),
-        optimizer=muon,
-    ),
-    "sip_wiener": Variant(
-        label="SIP, Wiener",
-        about="scale-invariant updates, from the Wiener inverse",
-        method="sip",
-        solver=lambda options: keras_sip.WienerInverse(),
-        optimizer=adam,
-    ),
-    "gauss_newton": Variant(
-        label="SIP, Gauss-Newton",
-        about="scale-invariant updates, the physics taken as a black box that can be differentiated",
-        method="sip",
-        solver=lambda options: keras_sip.GaussNewton(cg_steps=options.cg_steps, cg_tolerance=0.0),
-        optimizer=adam,
+    "muon": adjoint("Muon", "adam with orthogonal steps of kernels, their rate falling to 0 over --steps", muon),
+    "sip_muon": sip("SIP, Muon", "sip with the optimizer of muon", DampedSpectralInverse(), muon),
+    "sip_wiener_muon": sip("SIP, Wiener, Muon", "sip_wiener with the optimizer of muon", WienerInverse(), muon),
+    "sip_wiener": sip("SIP, Wiener", "scale-invariant updates, from the Wiener inverse", WienerInverse(), adam),
+    "gauss_newton": sip(
+        "SIP, Gauss-Newton",
+        "scale-invariant updates, the physics taken as a black box that can be differentiated",
+        lambda options: GaussNewton(cg_steps=options.cg_steps, cg_tolerance=0.0),
+        adam,
     ),
 }
 
@@ -105,7 +77,7 @@ EXPERIMENT = Experiment(
 STUDIES = {"hyperparameters": heat_hyperparameters.main, "solvers": heat_solvers.main}
 
 
-def run(argv=None):
+def run(argv: Sequence[str] | None = None) -> int:
     """The comparison, or the study that `--study` names."""
     return main_or_study(EXPERIMENT, STUDIES, argv)
 

@@ -16,22 +16,23 @@ table1.txt, event files for `tensorboard --logdir FOLDER` and the trained models
 same command and --resume.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
 
-import keras
+from experiments.startup import keras_sip
+
 import tensorflow as tf
 
-import keras_sip
 from experiments import figures
-from experiments.runner import Experiment, Variant, main_or_study
+from experiments.baselines import adam_with, generic
+from experiments.experiment import Experiment, adjoint, sip, supervised
+from experiments.runner import main_or_study
+from keras_sip import LBFGS, Chain, GaussNewton, GradientDescent, ReverseSimulation
 from keras_sip.simulators.base import split_observation
 from studies import fluid_reverse
 from studies.fluid_pictures import flow_animation, flow_figure, vorticity
 from studies.table1 import table1
-
-
-def adam(options):
-    return keras.optimizers.Adam(5e-3)
 
 
 def network(simulator, seed, padding="periodic"):
@@ -49,10 +50,10 @@ def chain(options):
     Few conjugate-gradient steps: they change x only where the marker sees it. Levenberg-Marquardt, which scales up what
     is hardly seen, lowers the objective as far but raises the error in x.
     """
-    return keras_sip.Chain(keras_sip.ReverseSimulation(max_steps=2), keras_sip.GaussNewton(cg_steps=options.cg_steps))
+    return Chain(ReverseSimulation(max_steps=2), GaussNewton(cg_steps=options.cg_steps))
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--objective",
         choices=("squares", "amplitudes"),
@@ -72,59 +73,36 @@ def add_options(parser):
     parser.add_argument("--table1", action="store_true", help="also measure the time to equal quality of solvers")
 
 
+adam = adam_with(5e-3)
+REVERSE = "scale-invariant updates from the reverse simulation, a gain for each example"
+
 VARIANTS = {
-    "sip": Variant(
-        label="SIP",
-        about="scale-invariant updates from the reverse simulation, a gain for each example",
-        method="sip",
-        solver=lambda options: keras_sip.ReverseSimulation(),
-        optimizer=adam,
+    "sip": sip("SIP", REVERSE, ReverseSimulation(), adam),
+    "sip_paper": sip("SIP, gain 1e-3", "the same with the paper's gain", ReverseSimulation(gain=1e-3), adam),
+    "sip_generic": generic(adam),
+    "adam": adjoint("Adam", "back-propagation through all time steps", adam),
+    "accumulated": sip(
+        "SIP, gradient steps",
+        "updates summed over a few gradient steps in x",
+        lambda options: GradientDescent(max_steps=options.accumulate, step_size=options.gradient_step),
+        adam,
     ),
-    "sip_paper": Variant(
-        label="SIP, gain 1e-3",
-        about="the same with the paper's gain",
-        method="sip",
-        solver=lambda options: keras_sip.ReverseSimulation(gain=1e-3),
-        optimizer=adam,
+    "lbfgs": sip(
+        "SIP, L-BFGS",
+        "updates summed over a few iterations of L-BFGS in x",
+        lambda options: LBFGS(max_steps=options.lbfgs_steps, line_search_steps=5),
+        adam,
     ),
-    "adam": Variant(label="Adam", about="back-propagation through all time steps", method="adjoint", optimizer=adam),
-    "accumulated": Variant(
-        label="SIP, gradient steps",
-        about="updates summed over a few gradient steps in x",
-        method="sip",
-        solver=lambda options: keras_sip.GradientDescent(max_steps=options.accumulate, step_size=options.gradient_step),
-        optimizer=adam,
-    ),
-    "lbfgs": Variant(
-        label="SIP, L-BFGS",
-        about="updates summed over a few iterations of L-BFGS in x",
-        method="sip",
-        solver=lambda options: keras_sip.LBFGS(max_steps=options.lbfgs_steps, line_search_steps=5),
-        optimizer=adam,
-    ),
-    "sip_chain": Variant(
-        label="SIP, chain",
-        about="the reverse simulation, then a Gauss-Newton step",
-        method="sip",
-        solver=chain,
-        optimizer=adam,
-    ),
-    "sip_zero_padding": Variant(
-        label="SIP, zero padding",
-        about="sip with the paper's padding of convolutions",
-        method="sip",
-        solver=lambda options: keras_sip.ReverseSimulation(),
-        optimizer=adam,
+    "sip_chain": sip("SIP, chain", "the reverse simulation, then a Gauss-Newton step", chain, adam),
+    "sip_zero_padding": sip(
+        "SIP, zero padding",
+        "sip with the paper's padding of convolutions",
+        ReverseSimulation(),
+        adam,
         network=zero_padded,
     ),
-    "adam_zero_padding": Variant(
-        label="Adam, zero padding",
-        about="adam with the paper's padding",
-        method="adjoint",
-        optimizer=adam,
-        network=zero_padded,
-    ),
-    "supervised": Variant(label="Supervised", about="regression on the true x", method="supervised", optimizer=adam),
+    "adam_zero_padding": adjoint("Adam, zero padding", "adam with the paper's padding", adam, network=zero_padded),
+    "supervised": supervised(adam),
 }
 
 
@@ -149,21 +127,19 @@ def vorticities(y_target, x_true, predictions):
     )
 
 
-def further_results(options, folder, evaluation, models):
-    observation, x_true = evaluation
-    labels = {method: VARIANTS[method].label for method in models}
+def further_results(run, models):
+    labels = run.labels
     if figures.available():
-        first = tf.nest.map_structure(lambda entry: entry[:3], observation)
+        first, x_first = run.shown_examples(3)
         predictions = {labels[method]: model(first, training=False).numpy() for method, model in models.items()}
-        simulator = next(iter(models.values())).simulator
-        figures.save(flow_figure(simulator, first, x_true[:3], predictions), folder.path / "flow.png")
+        figures.save(flow_figure(run.simulator, first, x_first, predictions), run.folder.path / "flow.png")
         best = next(iter(predictions))
         context = {name: entry[:1] for name, entry in split_observation(first)[1].items()}
-        both = {"truth": x_true[:1], best: predictions[best][:1]}
-        flow_animation(simulator, context, both, folder.path / "flow.gif")
-    if options.table1:
-        text = table1(models, observation, x_true, labels, chain(options))
-        folder.write_text("table1.txt", text)
+        both = {"truth": x_first[:1], best: predictions[best][:1]}
+        flow_animation(run.simulator, context, both, run.folder.path / "flow.gif")
+    if run.options.table1:
+        text = table1(run, models, chain(run.options))
+        run.folder.write_text("table1.txt", text)
         print(text)
 
 
@@ -189,7 +165,7 @@ EXPERIMENT = Experiment(
 STUDIES = {"reverse": fluid_reverse.main}
 
 
-def run(argv=None):
+def run(argv: Sequence[str] | None = None) -> int:
     """The comparison, or the study that `--study` names."""
     return main_or_study(EXPERIMENT, STUDIES, argv)
 

@@ -10,11 +10,15 @@ Writes metrics.csv, table.txt, learning_curves.png, reconstructions.png, event f
 and the trained models (saved_models/). An interrupted run goes on with the same command and --resume.
 """
 
+import argparse
 import sys
 
-import keras_sip
-from experiments.baselines import adam, add_cg_options, baselines
-from experiments.runner import Experiment, Variant, main
+from experiments.startup import keras_sip
+
+from experiments.baselines import adam, add_cg_options, baselines, generic
+from experiments.experiment import Experiment, adjoint, sip
+from experiments.runner import main
+from keras_sip import AnalyticInverse, GaussNewton, GradientDescent, LevenbergMarquardt
 
 # The slope |J^T r| is nearly all in the longest waves and falls long before the short ones are found.
 CG_TOLERANCE = 1e-6
@@ -24,48 +28,31 @@ def muon(options):
     return keras_sip.Muon(3e-3)
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     add_cg_options(parser, cg_steps=150, solvers="gauss_newton and levenberg_marquardt")
 
 
 VARIANTS = {
-    "sip": Variant(
-        label="SIP",
-        about="scale-invariant updates, from the known inverse (one Laplacian)",
-        method="sip",
-        solver=lambda options: keras_sip.AnalyticInverse(),
-        optimizer=adam,
-    ),
+    "sip": sip("SIP", "scale-invariant updates, from the known inverse (one Laplacian)", AnalyticInverse(), adam),
+    "sip_generic": generic(adam),
     # The paper's rate of SGD; 1e-10 diverges.
     **baselines(through="the solve", sgd_rate=3e-12, adahessian_rate=1e-2, fno_rate=3e-3),
-    "muon": Variant(label="Muon", about="adam with orthogonal steps of kernels", method="adjoint", optimizer=muon),
-    "sip_muon": Variant(
-        label="SIP, Muon",
-        about="sip with orthogonal steps of kernels",
-        method="sip",
-        solver=lambda options: keras_sip.AnalyticInverse(),
-        optimizer=muon,
+    "muon": adjoint("Muon", "adam with orthogonal steps of kernels", muon),
+    "sip_muon": sip("SIP, Muon", "sip with orthogonal steps of kernels", AnalyticInverse(), muon),
+    "gauss_newton": sip(
+        "SIP, Gauss-Newton",
+        "scale-invariant updates, the inverse taken as unknown",
+        lambda options: GaussNewton(cg_steps=options.cg_steps, cg_tolerance=CG_TOLERANCE),
+        adam,
     ),
-    "gauss_newton": Variant(
-        label="SIP, Gauss-Newton",
-        about="scale-invariant updates, the inverse taken as unknown",
-        method="sip",
-        solver=lambda options: keras_sip.GaussNewton(cg_steps=options.cg_steps, cg_tolerance=CG_TOLERANCE),
-        optimizer=adam,
+    "levenberg_marquardt": sip(
+        "SIP, Lev.-Marquardt",
+        "the same, damped",
+        lambda options: LevenbergMarquardt(cg_steps=options.cg_steps, cg_tolerance=CG_TOLERANCE),
+        adam,
     ),
-    "levenberg_marquardt": Variant(
-        label="SIP, Lev.-Marquardt",
-        about="the same, damped",
-        method="sip",
-        solver=lambda options: keras_sip.LevenbergMarquardt(cg_steps=options.cg_steps, cg_tolerance=CG_TOLERANCE),
-        optimizer=adam,
-    ),
-    "gradient_descent": Variant(
-        label="SIP, gradient step",
-        about="updates along the gradient: equals adam, as a check",
-        method="sip",
-        solver=lambda options: keras_sip.GradientDescent(),
-        optimizer=adam,
+    "gradient_descent": sip(
+        "SIP, gradient step", "updates along the gradient: equals adam, as a check", GradientDescent(), adam
     ),
 }
 

@@ -11,25 +11,28 @@ Options after `--` are those of the application.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import pathlib
 import sys
+from collections.abc import Sequence
+
+from experiments.startup import add_flag
 
 import keras
 
-import keras_sip
-from experiments.options import FREE_ON_RESUME, parse_options
-from experiments.records import RunFolder
-from experiments.runner import EVALUATION_SEED, FINISHED, INTERRUPTED, REFUSED, train_all
+from experiments.experiment import Experiment
+from experiments.options import parse_options
+from experiments.runner import FAILED, Run, ending_cleanly, train_all
 from experiments.shipping import write_shipped_model
 from keras_sip.errors import three_part
 
 
-def main(argv=None):
-    """Train and write; returns the exit code: 0 done, 2 refused, 130 interrupted."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train and write; returns the exit code: 0 done, 1 failed, 2 refused, 130 or 143 interrupted."""
     own, of_application = _parser().parse_known_args(argv)
-    try:
+    with ending_cleanly("start the same command again") as ended:
         target = own.output / own.name
         if target.exists() and not own.replace:
             raise ValueError(
@@ -39,33 +42,18 @@ def main(argv=None):
             )
         experiment = with_falling_rates(_experiment(own.name), own.steps)
         options = parse_options(experiment, _run_arguments(own, of_application))
-        folder = RunFolder(
-            options.output,
-            {"experiment": experiment.name, **vars(options), "output": str(options.output)},
-            free=(*FREE_ON_RESUME, "steps"),
-            resume=True,
-        )
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return REFUSED
-    simulator = experiment.simulator(options)
-    evaluation = keras_sip.evaluation_set(simulator, experiment.evaluation_examples, EVALUATION_SEED)
-    try:
-        train_all(experiment, options, folder, simulator, evaluation)
-    except KeyboardInterrupt:
-        print("Interrupted. To go on, start the same command again.")
-        return INTERRUPTED
-    if folder.failures:
-        return 1
-    schedule = "learning rate falling along a cosine to zero"
-    write_shipped_model(
-        experiment, options, folder, target, evaluation, method=own.method, baseline=own.baseline, schedule=schedule
-    )
-    print(f"Written: {target}")
-    return FINISHED
+        with contextlib.closing(Run.opened(experiment, options, free=("steps",), resume=True)) as run:
+            train_all(run)
+            if run.folder.failures:
+                ended.code = FAILED
+                return ended.code
+            schedule = "learning rate falling along a cosine to zero"
+            write_shipped_model(run, target, method=own.method, baseline=own.baseline, schedule=schedule)
+        print(f"Written: {target}")
+    return ended.code
 
 
-def with_falling_rates(experiment, steps):
+def with_falling_rates(experiment: Experiment, steps: int) -> Experiment:
     """The experiment with optimizers whose learning rate falls to zero along a cosine, unless it has a schedule."""
 
     def falling(optimizer):
@@ -88,7 +76,6 @@ def with_falling_rates(experiment, steps):
 def _experiment(name):
     module = pathlib.Path(__file__).parent / f"{name}.py"
     known = sorted(path.stem for path in module.parent.glob("*.py") if "Experiment(" in path.read_text())
-    known = [stem for stem in known if not stem.startswith("_")]
     if name not in known:
         raise ValueError(three_part(f"one of the applications {', '.join(known)}", repr(name), "Choose one of them."))
     return importlib.import_module(name).EXPERIMENT
@@ -115,6 +102,7 @@ def _parser():
     add("--seed", type=int, default=0, help="of weights and data (default: %(default)s)")
     add("--output", type=pathlib.Path, default=pathlib.Path("saved_models"), help="(default: %(default)s)")
     add("--replace", action="store_true", help="put the model in place of one that is there")
+    add_flag(parser)
     return parser
 
 

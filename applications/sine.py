@@ -17,12 +17,16 @@ interrupted run goes on with the same command and --resume.
 
 import argparse
 import sys
+from collections.abc import Sequence
+
+from experiments.startup import keras_sip
 
 import keras
 
-import keras_sip
 from ensembles import sine_figure
-from experiments.runner import Experiment, Variant, main_or_study
+from experiments.baselines import adam, generic
+from experiments.experiment import Experiment, adjoint, sip
+from experiments.runner import main_or_study
 from studies import sine_options, sine_two_stage
 
 
@@ -33,10 +37,6 @@ def saddle_free_newton(options):
 
 def relative_limit(options):
     return keras_sip.SaddleFreeNewton(max_relative_loss_change=2.0)
-
-
-def adam(options):
-    return keras.optimizers.Adam(1e-3)
 
 
 # Where Keras' defaults differ from those of the framework that the paper used, these are the latter.
@@ -59,54 +59,44 @@ def rmsprop(options):
 
 
 def _end_to_end(label, optimizer):
-    return Variant(label=label, about=f"back-propagation, {label}", method="adjoint", optimizer=optimizer)
+    return adjoint(label, f"back-propagation, {label}", optimizer)
 
 
 VARIANTS = {
-    "sip": Variant(
-        label="SIP",
-        about="scale-invariant updates, saddle-free Newton with the paper's limit",
-        method="sip",
-        solver=saddle_free_newton,
-        optimizer=adam,
-    ),
+    "sip": sip("SIP", "scale-invariant updates, saddle-free Newton with the paper's limit", saddle_free_newton, adam),
+    "sip_generic": generic(adam),
     "adam": _end_to_end("Adam", adam),
     "sgd": _end_to_end("SGD", sgd),
     "adadelta": _end_to_end("Adadelta", adadelta),
     "adagrad": _end_to_end("Adagrad", adagrad),
     "rmsprop": _end_to_end("RMSprop", rmsprop),
-    "sip_l1": Variant(
-        label="SIP, signs",
-        about="the same, only the sign of each component counts (the authors' published code)",
+    "sip_l1": sip(
+        "SIP, signs",
+        "the same, only the sign of each component counts (the authors' published code)",
+        saddle_free_newton,
+        adam,
         method=keras_sip.SIP(proxy="l1"),
-        solver=saddle_free_newton,
-        optimizer=adam,
     ),
-    "sip_relative": Variant(
-        label="SIP, relative limit",
-        about="the limit in units of each example's loss, 2 L / |g|",
-        method="sip",
-        solver=relative_limit,
-        optimizer=adam,
+    "sip_relative": sip(
+        "SIP, relative limit", "the limit in units of each example's loss, 2 L / |g|", relative_limit, adam
     ),
-    "sip_curvature": Variant(
-        label="SIP, p = 1/4",
-        about="each component times its curvature to the power 1/4: better in y",
-        method=keras_sip.SIP(curvature_power=0.25),
-        solver=saddle_free_newton,
-        optimizer=adam,
+    "sip_curvature": sip(
+        "SIP, p = 1/4",
+        "each component times its curvature to the power 1/4: better in y",
+        lambda options: saddle_free_newton(options).with_options(curvature_power=0.25),
+        adam,
     ),
-    "sip_adjoint": Variant(
-        label="SIP + 3 adjoints",
-        about="three parts of the adjoint mixed in: better in y",
+    "sip_adjoint": sip(
+        "SIP + 3 adjoints",
+        "three parts of the adjoint mixed in: better in y",
+        saddle_free_newton,
+        adam,
         method=keras_sip.SIP(adjoint_mix=3.0),
-        solver=saddle_free_newton,
-        optimizer=adam,
     ),
 }
 
 
-def add_options(parser):
+def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--xi", type=float, default=1.0, help="conditioning (default: %(default)s)")
     add("--phi", type=float, default=0.0, help="rotation in degrees (default: %(default)s)")
@@ -135,7 +125,7 @@ EXPERIMENT = Experiment(
 STUDIES = {"options": sine_options.main, "two_stage": sine_two_stage.main}
 
 
-def run(argv=None):
+def run(argv: Sequence[str] | None = None) -> int:
     """The comparison of one setting, the paper's figure, or a study."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--figure", action="store_true")

@@ -14,21 +14,24 @@ import argparse
 import csv
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+from experiments.startup import add_flag, keras_sip
 
 import numpy as np
 import tensorflow as tf
 
-import keras_sip
 from experiments import figures
+from experiments.runner import writing_to
 from keras_sip import plotting
+from keras_sip.files import writing
 
 SIMULATOR = keras_sip.QuarticBowl(dtype="float64")
 Y_TARGET = tf.zeros([1, 2], tf.float64)
 
 
-class Walk(NamedTuple):
+class Minimiser(NamedTuple):
     """A minimiser: `step(x, size) -> x`, and (size, iterations) of the circles and of the line."""
 
     label: str
@@ -37,26 +40,28 @@ class Walk(NamedTuple):
     fine: tuple
 
 
-def main(argv=None):
-    """Walk, write and draw; returns the exit code."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Minimise, write and draw; returns the exit code."""
     options = parse_options(argv)
-    options.output.mkdir(parents=True, exist_ok=True)
-    paths = {
-        walk.label: {kind: walked(walk, options.start, *getattr(walk, kind)) for kind in ("coarse", "fine")}
-        for walk in WALKS
-    }
-    write_csv(paths, options.output / "trajectories.csv")
-    for label, path in paths.items():
-        x1, x2 = path["coarse"][-1]
-        print(f"{label}: x = ({x1:.4f}, {x2:.4f}), |y|^2 = {np.sum(observed(path['coarse'][-1:]) ** 2):.3g}")
-    if figures.available():
-        figures.save(figure(paths), options.output / "trajectories.png")
-    else:
-        print(f"No figure: {figures.REMEDY}")
-    return 0
+    with writing_to(options.output) as ended:
+        paths = {
+            minimiser.label: {
+                kind: iterates(minimiser, options.start, *getattr(minimiser, kind)) for kind in ("coarse", "fine")
+            }
+            for minimiser in MINIMISERS
+        }
+        write_csv(paths, options.output / "trajectories.csv")
+        for label, path in paths.items():
+            x1, x2 = path["coarse"][-1]
+            print(f"{label}: x = ({x1:.4f}, {x2:.4f}), |y|^2 = {np.sum(observed(path['coarse'][-1:]) ** 2):.3g}")
+        if figures.available():
+            figures.save(figure(paths), options.output / "trajectories.png")
+        else:
+            print(f"No figure: {figures.REMEDY}")
+    return ended.code
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="trajectories.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -64,6 +69,7 @@ def parse_options(argv):
     add("--figure", action="store_true", help="draw the paper's figure 1; this is all the script does")
     add("--start", type=float, nargs=2, default=[3.0, 3.0], metavar=("X1", "X2"), help="default: 3 3")
     add("--output", type=pathlib.Path, default=pathlib.Path("runs/trajectories"), metavar="FOLDER")
+    add_flag(parser)
     return parser.parse_args(argv)
 
 
@@ -78,26 +84,26 @@ def inverted(x, size):
     return keras_sip.AnalyticInverse().solve(SIMULATOR, x, y + size * (Y_TARGET - y)).x
 
 
-WALKS = (
-    Walk(
+MINIMISERS = (
+    Minimiser(
         "gradient descent",
         by_solver(lambda size: keras_sip.GradientDescent(step_size=2 * size)),
         coarse=(0.5 / 36, 10),
         fine=(0.005, 1000),
     ),
-    Walk(
+    Minimiser(
         "Newton's method",
         by_solver(lambda size: keras_sip.Newton(step_size=size)),
         coarse=(0.5, 10),
         fine=(0.1, 100),
     ),
-    Walk("physics inversion", inverted, coarse=(0.5, 10), fine=(0.05, 100)),
+    Minimiser("physics inversion", inverted, coarse=(0.5, 10), fine=(0.05, 100)),
 )
 
 
-def walked(walk, start, size, iterations):
+def iterates(minimiser, start, size, iterations):
     """x of all iterations, `[iterations + 1, 2]`."""
-    step = tf.function(lambda x: walk.step(x, size))
+    step = tf.function(lambda x: minimiser.step(x, size))
     path = [tf.constant([start], tf.float64)]
     for _ in range(iterations):
         path.append(step(path[-1]))
@@ -110,7 +116,7 @@ def observed(x):
 
 
 def write_csv(paths, file):
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    with writing(file), file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["minimiser", "kind", "iteration", "x1", "x2", "y1", "y2"])
         for label, path in paths.items():

@@ -141,22 +141,21 @@ def parts(problem):
 
     def network(y_target, update, weight):
         with tf.GradientTape() as tape:
-            z, penalties = sip.predict_scaled(y_target, training=True)
-        sip.apply_update(tape, z, penalties, update, weight)
+            z, penalties = sip.scaled_network(y_target, training=True)
+        sip.scaled_network.apply_update(tape, z, penalties, update, weight)
         return z
 
     def physics(z):
-        return sip.simulate_scaled(z, None)
+        return sip.physics.simulate(z, None)
 
     def physics_gradient(z, cotangent):
         with tf.GradientTape() as tape:
             tape.watch(z)
-            y = sip.simulate_scaled(z, None)
+            y = sip.physics.simulate(z, None)
         return y, tape.gradient(y, z, output_gradients=cotangent)
 
     def solver_of(model):
-        physics = keras_sip.Nondimensional(model.simulator, model.x_scale)
-        return lambda z, y_target, y: model.solver.solve(physics, z, y_target, y0=y).update
+        return lambda z, y_target, y: model.solver.solve(model.physics.scaled, z, y_target, y0=y).update
 
     return {
         "data": Part(data, (tf.constant(0, tf.int64),)),

@@ -31,6 +31,8 @@ LIMIT = 3.0
 DURATION = 2.0
 # In one call of fit, whose own start takes longer than a step on a small grid, and whose data run three batches ahead.
 FIT_STEPS = 30
+# Of the U-Net.
+LEVELS = 5
 KINDS = ("graph", "XLA")
 
 
@@ -121,7 +123,7 @@ def _gradient_of(function):
 
 def build_model(name, size, time_steps):
     simulator = keras_sip.NavierStokes((size, size), num_steps=time_steps, dt=DURATION / time_steps)
-    network = keras_sip.UNet((size, size, 2), 2, levels=5, padding="periodic", seed=0)
+    network = keras_sip.UNet((size, size, 2), 2, levels=LEVELS, padding="periodic", seed=0)
     method, solver = METHODS[name]
     # Scales given, so that building draws no samples.
     model = keras_sip.SIPModel(network, simulator, solver, method, x_scale=10.0, input_scale=0.3)
@@ -156,7 +158,7 @@ def measure_training(size, batch, time_steps, repeats):
         "network": compiled(forward_backward, jit_compile=False),
         "data": compiled(lambda step: simulator.sample(batch, tf.stack([step, step])), tf.constant(1)),
         "physics": compiled(simulator.forward, x, context),
-        "physics + solver": compiled(model.solve_scaled, x / model.x_scale, y_target, context),
+        "physics + solver": compiled(model.physics.solve, x / model.x_scale, y_target, context),
         **{name: prepare_step(name, size, batch, time_steps) for name in METHODS},
     }
     seconds = interleaved(variants, repeats)

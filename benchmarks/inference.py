@@ -57,7 +57,7 @@ def exported_ways(problem, folder):
         f"{SAVED_MODEL}, XLA": lambda y: xla(y=tf.constant(y))["x"].numpy(),
     }
     if importlib.util.find_spec("onnxruntime") is None:
-        print(f"Without {ONNX}: pip install keras_sip[onnx]\n")
+        print(f'Without {ONNX}: pip install ".[onnx]"\n')
         return ways
     runtime = importlib.import_module("onnxruntime")
     model.export(folder / "model.onnx", format="onnx")

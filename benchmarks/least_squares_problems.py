@@ -87,11 +87,69 @@ class LeastSquaresProblem(NamedTuple):
         minima = np.array(self.minima)
         return np.any(np.abs(value - minima) <= RELATIVE * minima + ABSOLUTE, axis=-1)
 
+    def has_way_down(self, x, dtype):
+        """Whether the Gauss-Newton step of scaled columns lowers |r| at x `[n]` by more than `dtype` hides.
+
+        The part of r in the span of J must be above 10 times the square root of a rounding of r, which is what a
+        decrease of its square by 100 roundings takes, and above 10 roundings of what r is the difference of.
+        """
+        rounding = np.finfo(dtype).eps
+        x = np.asarray(x, np.float64)
+        with np.errstate(all="ignore"):
+            r, jacobian = self.residual(x), self.jacobian(x)
+            lengths = np.linalg.norm(jacobian, axis=0)
+        if not (np.all(np.isfinite(r)) and np.all(np.isfinite(jacobian))):
+            return False
+        scaled = jacobian / np.where(lengths > 0, lengths, 1.0)
+        left, singular, _ = np.linalg.svd(scaled, full_matrices=False)
+        seen = left[:, singular > 10 * rounding * len(x)]
+        size = np.linalg.norm(self.target) + np.linalg.norm(r)
+        return bool(np.linalg.norm(seen.T @ r) > 10 * max(rounding**0.5 * np.linalg.norm(r), rounding * size))
+
     def perturbed_starts(self, count, spread=0.3, seed=0):
         """`[count, n]`: the starts in turn, each component times 1 + spread u, u uniform in [-1, 1]."""
         starts = np.array(list(self.starts.values()))
         u = np.random.default_rng(seed).uniform(-1, 1, (count, starts.shape[1]))
         return starts[np.arange(count) % len(starts)] * (1 + spread * u)
+
+
+class ProblemBatch(keras_sip.Simulator):
+    """Problems of several shapes in one batch, so that a solver is compiled once for all.
+
+    x and y are padded with zeros to the largest; `context["problem"]` `[B]` is the index of each example's.
+    """
+
+    def __init__(self, problems, dtype="float64"):
+        self.problems = list(problems)
+        self.dtype = dtype
+        self.x_shape = (max(problem.shape[0] for problem in self.problems),)
+        self.y_shape = (max(problem.shape[1] for problem in self.problems),)
+
+    def forward(self, x, context=None):
+        y = tf.zeros([tf.shape(x)[0], *self.y_shape], x.dtype)
+        for index, problem in enumerate(self.problems):
+            chosen = (context["problem"] == index)[:, None]
+            # The points of another problem could overflow here.
+            safe = tf.constant(next(iter(problem.starts.values())), x.dtype)
+            value = problem.process(tf.where(chosen, x[:, : problem.shape[0]], safe), TENSORFLOW)
+            y = tf.where(chosen, tf.pad(value, [[0, 0], [0, self.y_shape[0] - problem.shape[1]]]), y)
+        return y
+
+    def arguments(self, starts):
+        """(x0, y_target, context) of `starts`, an array `[B_i, n_i]` for each problem."""
+        x0 = [np.pad(points, [(0, 0), (0, self.x_shape[0] - points.shape[1])]) for points in starts]
+        targets = [np.pad(problem.target, (0, self.y_shape[0] - problem.shape[1])) for problem in self.problems]
+        counts = [len(points) for points in starts]
+        context = {"problem": tf.constant(np.repeat(np.arange(len(counts)), counts))}
+        y_target = tf.constant(np.repeat(targets, counts, axis=0), self.dtype)
+        return tf.constant(np.concatenate(x0), self.dtype), y_target, context
+
+    def split(self, values, starts):
+        """`[B, ...]` of a result as an array for each problem, the padding of x cut off."""
+        parts = np.split(np.asarray(values), np.cumsum([len(points) for points in starts])[:-1])
+        if np.ndim(values) == 1:
+            return parts
+        return [part[:, : problem.shape[0]] for part, problem in zip(parts, self.problems, strict=True)]
 
 
 class TENSORFLOW:

@@ -133,7 +133,7 @@ class Fit:
     def refuted(self, outcome):
         """Whether CONVERGED was said at a point from which a first-order step leads visibly down."""
         right = self.problem.is_solved(outcome.x, HONEST_DIGITS)
-        downhill = np.array([has_way_down(self.problem, x, self.dtype) for x in outcome.x])
+        downhill = np.array([self.problem.has_way_down(x, self.dtype) for x in outcome.x])
         return outcome.converged & ~right & downhill
 
     def _tensors(self, starts):
@@ -174,26 +174,6 @@ class Fit:
             except (ValueError, np.linalg.LinAlgError):
                 return x0, False, 0
         return fit.x, fit.status > 0, fit.nfev
-
-
-def has_way_down(problem, x, dtype):
-    """Whether the Gauss-Newton step of scaled columns lowers |r| at x `[n]` by more than `dtype` hides.
-
-    The part of r in the span of J must be above 10 times the square root of a rounding of r, which is what a decrease
-    of its square by 100 roundings takes, and above 10 roundings of what r is the difference of.
-    """
-    rounding = np.finfo(dtype).eps
-    x = np.asarray(x, np.float64)
-    with np.errstate(all="ignore"):
-        r, jacobian = problem.residual(x), problem.jacobian(x)
-        lengths = np.linalg.norm(jacobian, axis=0)
-    if not (np.all(np.isfinite(r)) and np.all(np.isfinite(jacobian))):
-        return False
-    scaled = jacobian / np.where(lengths > 0, lengths, 1.0)
-    left, singular, _ = np.linalg.svd(scaled, full_matrices=False)
-    seen = left[:, singular > 10 * rounding * len(x)]
-    size = np.linalg.norm(problem.target) + np.linalg.norm(r)
-    return bool(np.linalg.norm(seen.T @ r) > 10 * max(rounding**0.5 * np.linalg.norm(r), rounding * size))
 
 
 def from_given_starts(fits, options):

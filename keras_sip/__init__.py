@@ -7,8 +7,10 @@ around them.
 
 # ruff: noqa: E402  (the environment must be checked before Keras is imported)
 from keras_sip._environment import check_environment
+from keras_sip._quiet import import_tensorflow
 
 check_environment()
+import_tensorflow()
 
 from keras_sip import (
     callbacks,
@@ -16,12 +18,17 @@ from keras_sip import (
 from keras_sip._version import (
     __version__,
 )
+from keras_sip.comparison import (
+    Comparison,
+    compare,
+)
 from keras_sip.data import (
     dataset,
     evaluation_set,
     from_arrays,
 )
 from keras_sip.diagnostics import (
+    check_calibration,
     check_simulator,
     check_solver,
     diagnose,
@@ -32,9 +39,16 @@ from keras_sip.networks import (
     UNet,
 )
 from keras_sip.optimizers import (
+    SOAP,
     AdaHessian,
+    HalfInverse,
     HessianFree,
     Muon,
+    NaturalGradient,
+    SecondOrderOptimizer,
+)
+from keras_sip.priors import (
+    GaussianPrior,
 )
 from keras_sip.serving.export import (
     export_onnx,
@@ -45,12 +59,17 @@ from keras_sip.serving.pretrained import (
 )
 from keras_sip.simulators import (
     Ability,
+    AcousticWave,
+    Constrained,
+    DarcyFlow,
     Degraded,
     DiagonalForm,
     Exponential,
     Heat,
+    LotkaVolterra,
     NavierStokes,
     Nondimensional,
+    ODESimulator,
     Poisson,
     QuarticBowl,
     ReverseForm,
@@ -76,8 +95,10 @@ from keras_sip.solvers import (
     LevenbergMarquardt,
     LimitedStep,
     LineSearch,
+    MaximumAPosteriori,
     Newton,
     NormalizedGradient,
+    Posterior,
     ReverseSimulation,
     SaddleFreeNewton,
     SignStep,
@@ -95,6 +116,7 @@ from keras_sip.training.labels import (
 from keras_sip.training.layers import (
     PhysicsLayer,
     Project,
+    Scale,
     SIPPhysicsLayer,
 )
 from keras_sip.training.losses import (
@@ -104,20 +126,37 @@ from keras_sip.training.losses import (
 from keras_sip.training.methods import (
     SIP,
     Adjoint,
+    Batch,
+    StepReport,
     Supervised,
+    SupervisedThenSIP,
     TrainingMethod,
 )
 from keras_sip.training.model import (
     SIPModel,
 )
+from keras_sip.training.network import (
+    ScaledNetwork,
+)
+from keras_sip.training.physics import (
+    ScaledPhysics,
+)
+from keras_sip.training.weight_problem import (
+    WeightProblem,
+)
 
 __all__ = [
     "Ability",
+    "AcousticWave",
     "AdaHessian",
     "Adjoint",
     "AnalyticInverse",
+    "Batch",
     "Chain",
+    "Comparison",
+    "Constrained",
     "DampedSpectralInverse",
+    "DarcyFlow",
     "Degraded",
     "DiagonalForm",
     "DirectInverse",
@@ -125,7 +164,9 @@ __all__ = [
     "FNO",
     "Fallback",
     "GaussNewton",
+    "GaussianPrior",
     "GradientDescent",
+    "HalfInverse",
     "HalfSumOfSquares",
     "Heat",
     "HessianFree",
@@ -135,15 +176,20 @@ __all__ = [
     "LevenbergMarquardt",
     "LimitedStep",
     "LineSearch",
+    "LotkaVolterra",
     "MLP",
+    "MaximumAPosteriori",
     "Muon",
+    "NaturalGradient",
     "NavierStokes",
     "Newton",
     "Nondimensional",
+    "ODESimulator",
     "NormalizedGradient",
     "Objective",
     "PhysicsLayer",
     "Poisson",
+    "Posterior",
     "Project",
     "QuarticBowl",
     "ReverseForm",
@@ -152,7 +198,12 @@ __all__ = [
     "SIP",
     "SIPModel",
     "SIPPhysicsLayer",
+    "SOAP",
     "SaddleFreeNewton",
+    "Scale",
+    "ScaledNetwork",
+    "ScaledPhysics",
+    "SecondOrderOptimizer",
     "SignStep",
     "Simulator",
     "SimulatorWrapper",
@@ -161,16 +212,21 @@ __all__ = [
     "SpectralInverse",
     "SpectralSimulator",
     "Status",
+    "StepReport",
     "Step",
     "Supervised",
+    "SupervisedThenSIP",
     "TrainingMethod",
     "UNet",
+    "WeightProblem",
     "WienerInverse",
     "__version__",
     "auto_solver",
     "callbacks",
+    "check_calibration",
     "check_simulator",
     "check_solver",
+    "compare",
     "dataset",
     "diagnose",
     "evaluation_set",

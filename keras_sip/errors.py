@@ -1,5 +1,6 @@
 """The one form of every error message: what was expected, what was received, what to do."""
 
+import inspect
 from collections.abc import Collection
 from typing import Any
 
@@ -14,6 +15,23 @@ def three_part(expected: str, received: str, remedy: str) -> str:
 def must_define(owner: Any, signature: str, received: str, remedy: str) -> NotImplementedError:
     """The error of a method that subclasses must have: `raise must_define(self, "step(self, x)", ..., ...)`."""
     return NotImplementedError(three_part(f"`{type(owner).__name__}` to define `{signature}`", received, remedy))
+
+
+def check_arguments(cls: type, args: tuple, kwargs: dict) -> None:
+    """`TypeError` in three parts unless the constructor of `cls` takes these arguments.
+
+    For `__new__` of frozen dataclasses. Without arguments nothing is checked: copies are made that way.
+    """
+    if not (args or kwargs):
+        return
+    signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+    try:
+        signature.bind(None, *args, **kwargs)
+    except TypeError as error:
+        options = ", ".join(list(signature.parameters)[1:])
+        raise TypeError(
+            three_part(f"options of {cls.__name__}: {options}", str(error), "Correct the name, or leave it out.")
+        ) from None
 
 
 def check_positive_int(name: str, value: Any, *, minimum: int = 1) -> int:

@@ -38,7 +38,8 @@ def write_atomically(path: str | os.PathLike, *chunks: bytes) -> None:
                 # A rename can reach the disk before the data does.
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-        except OSError:
+        except BaseException:
+            # Ctrl-C too.
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise

@@ -18,10 +18,12 @@ from keras_sip.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-REMEDY = "install matplotlib with: pip install keras_sip[plots]"
+REMEDY = 'install matplotlib from a checkout of keras_sip: pip install ".[plots]"'
 
 # Both diverge from white at 0; two maps, so that an error is not taken for a field.
 FIELD_MAP, ERROR_MAP = "RdBu_r", "PuOr_r"
+# From 0 up.
+STDDEV_MAP = "Greys"
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73")
 STYLE = {
     "font.size": 9,
@@ -47,8 +49,11 @@ def available() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def answers(y_target: Any, x: Any, y: Any, x_true: Any = None) -> "Figure":
+def answers(y_target: Any, x: Any, y: Any, x_true: Any = None, *, stddev: Any = None) -> "Figure":
     """What a model makes of examples: y_target and the simulated y, x and the true x, and the errors of both.
+
+    With error bars of x fields get one more column, of several channels together; lines a band, and points over true
+    ones bars, of one standard deviation to each side.
 
     Fields are colour panels, one row an example, those of one quantity on one colour bar; flows (two channels) are
     arrows over their vorticity; profiles and vectors are lines of prediction and truth over the index. Of x and y
@@ -57,21 +62,24 @@ def answers(y_target: Any, x: Any, y: Any, x_true: Any = None) -> "Figure":
     Args:
         y_target, y: `[N, *y_shape]`.
         x, x_true: `[N, *x_shape]`; without x_true its panels are left out.
+        stddev: Standard deviations of x, `[N, *x_shape]`, or None.
 
     Returns:
         A `matplotlib.figure.Figure`.
     """
     y_target, x, y = (np.asarray(value, np.float64) for value in (y_target, x, y))
-    x_true = None if x_true is None else np.asarray(x_true, np.float64)
+    x_true, stddev = (None if value is None else np.asarray(value, np.float64) for value in (x_true, stddev))
     if x.ndim == y.ndim == 2 and max(x.shape[1], y.shape[1]) <= FEW:
-        return _points(y_target, x, y, x_true)
+        return _points(y_target, x, y, x_true, stddev)
     if x.ndim < 4 or y.ndim < 4:
-        return _lines(y_target, x, y, x_true)
+        return _lines(y_target, x, y, x_true, stddev)
     groups = [("y", {"observed": y_target, "simulated": y}, FIELD_MAP), ("y error", {"": y - y_target}, ERROR_MAP)]
     causes = {"predicted": x} if x_true is None else {"predicted": x, "true": x_true}
     groups.append(("x", causes, FIELD_MAP))
     if x_true is not None:
         groups.append(("x error", {"": x - x_true}, ERROR_MAP))
+    if stddev is not None:
+        groups.append(("x stddev", {"": np.linalg.norm(stddev, axis=-1, keepdims=True)}, STDDEV_MAP))
     return field_panels(groups)
 
 
@@ -100,12 +108,13 @@ def field_panels(groups: Sequence[tuple[str, Mapping[str, np.ndarray], str]]) ->
             coloured = {label: _vorticity(field) if is_flow else field[..., 0] for label, field in members.items()}
             limit = max(np.max(np.abs(values), initial=0.0) for values in coloured.values())
             limit = limit if np.isfinite(limit) and limit > 0 else 1.0
+            lowest = 0.0 if colour_map == STDDEV_MAP else -limit
             group = panels[:, first : first + len(members)]
             for column, (label, field) in zip(group.T, members.items(), strict=True):
                 column[0].set_title(f"{textwrap.fill(label, 14)}\n{quantity}" if label else quantity)
                 for axes, values, vectors in zip(column, coloured[label], field, strict=True):
                     # x axis first in our arrays, rows first in an image.
-                    image = axes.imshow(values.T, origin="lower", cmap=colour_map, vmin=-limit, vmax=limit)
+                    image = axes.imshow(values.T, origin="lower", cmap=colour_map, vmin=lowest, vmax=limit)
                     axes.set(xticks=[], yticks=[])
                     axes.spines[:].set_visible(False)
                     if is_flow:
@@ -176,21 +185,23 @@ def figure(*, width: float, height: float) -> Iterator["Figure"]:
         yield importlib.import_module("matplotlib.figure").Figure((width, height), layout="constrained")
 
 
-def _points(y_target, x, y, x_true):
+def _points(y_target, x, y, x_true, stddev):
     """A row of panels: for each component simulated over observed y, then predicted over true x."""
-    pairs = [("observed y", "simulated y", y_target, y)]
+    pairs = [("observed y", "simulated y", y_target, y, None)]
     if x_true is not None:
-        pairs.append(("true x", "predicted x", x_true, x))
+        pairs.append(("true x", "predicted x", x_true, x, stddev))
     panels = [
-        (_numbered(across, a, i), _numbered(up, a, i), a[:, i], b[:, i])
-        for across, up, a, b in pairs
+        (_numbered(across, a, i), _numbered(up, a, i), a[:, i], b[:, i], bars if bars is None else bars[:, i])
+        for across, up, a, b, bars in pairs
         for i in range(a.shape[1])
     ]
     with figure(width=0.4 + 2.2 * len(panels), height=2.4) as drawn:
         row = drawn.subplots(1, len(panels), squeeze=False)[0]
-        for axes, (across, up, a, b) in zip(row, panels, strict=True):
+        for axes, (across, up, a, b, bars) in zip(row, panels, strict=True):
             axes.axline((np.mean(a), np.mean(a)), slope=1.0, color="0.6", linewidth=0.8)
             axes.plot(a, b, "o", color=LINE_COLOURS[0], markersize=2.5, alpha=0.6, markeredgewidth=0)
+            if bars is not None:
+                axes.errorbar(a, b, yerr=bars, fmt="none", ecolor=LINE_COLOURS[0], elinewidth=0.6, alpha=0.4)
             axes.set(xlabel=across, ylabel=up)
     return drawn
 
@@ -199,7 +210,7 @@ def _numbered(quantity, values, component):
     return quantity if values.shape[1] == 1 else f"{quantity}, component {component}"
 
 
-def _lines(y_target, x, y, x_true):
+def _lines(y_target, x, y, x_true, stddev):
     """Rows of examples; left y_target and simulated y, right predicted and true x, over the index."""
     causes = {"predicted": x} if x_true is None else {"predicted": x, "true": x_true}
     sides = [("y", {"observed": y_target, "simulated": y}), ("x", causes)]
@@ -211,6 +222,10 @@ def _lines(y_target, x, y, x_true):
                     profile = _profile(values[row])
                     marker = "o" if len(profile) <= 32 else None
                     axes.plot(profile, color=colour, label=label, marker=marker, markersize=3, linewidth=1.0)
+                    if label == "predicted" and stddev is not None:
+                        band = _profile(stddev[row])
+                        cells = np.arange(len(profile))
+                        axes.fill_between(cells, profile - band, profile + band, color=colour, alpha=0.2, linewidth=0)
                 if len(profile) <= 8:
                     axes.set_xticks(range(len(profile)))
                 axes.set_ylabel(quantity)

@@ -1,12 +1,56 @@
-"""Two logical CPUs, so that replicas can be tested on one machine, and fixed seeds."""
+"""Two logical CPUs, so that replicas can be tested on one machine; fixed seeds; programs that are compiled quickly."""
 
-import keras
+import hashlib
+import os
+import pathlib
+
 import pytest
-import tensorflow as tf
+
+CACHE = pathlib.Path(__file__).parents[1] / ".xla_cache"
+# Files that take longest, begun first, so that no process is left with one at the end.
+LONGEST = (
+    "callbacks/test_tensorboard.py",
+    "benchmarks/test_fluid_benchmark.py",
+    "applications/test_ship.py",
+    "applications/test_run_output.py",
+    "solvers/test_solver_properties.py",
+    "benchmarks/test_train_step.py",
+    "callbacks/test_exact_resume.py",
+    "optimizers/test_compilation.py",
+)
+
+
+def _compile_quickly():
+    """Have XLA spend little on programs that run once or twice, and none on those that an earlier run has compiled.
+
+    Before TensorFlow is imported; processes that tests start inherit it. Flags of one's own come last and win.
+    """
+    cpu = pathlib.Path("/proc/cpuinfo")
+    # Programs fit the processor they were compiled on.
+    flags = {line for line in cpu.read_text().splitlines() if line.startswith("flags")} if cpu.exists() else ()
+    folder = CACHE / hashlib.sha256("".join(sorted(flags)).encode()).hexdigest()[:8]
+    folder.mkdir(parents=True, exist_ok=True)
+    for variable, options in (
+        ("XLA_FLAGS", "--xla_backend_optimization_level=0"),
+        ("TF_XLA_FLAGS", f"--tf_xla_persistent_cache_directory={folder}"),
+    ):
+        os.environ[variable] = f"{options} {os.environ.get(variable, '')}".strip()
+
+
+_compile_quickly()
+
+import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+
+def pytest_collection_modifyitems(items):
+    folder = pathlib.Path(__file__).parent
+    rank = {folder / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -194,6 +194,18 @@ PROBLEMS = [
         {"xi": tf.constant([1.0, 2.0, 4.0, 8.0], tf.float64), "phi": tf.constant([0.0, 15.0, 45.0, 90.0], tf.float64)},
     ),
     Problem(
+        "darcy_flow",
+        keras_sip.DarcyFlow((3, 2), dtype="float64"),
+        _normal_pair(BATCH, 3, 2, 1),
+        solvers=(keras_sip.GaussNewton,),
+    ),
+    Problem(
+        "acoustic_wave",
+        keras_sip.AcousticWave(6, num_steps=8, receivers=2, dtype="float64"),
+        _normal_pair(BATCH, 6, 1, unit=0.2),
+        solvers=(),
+    ),
+    Problem(
         "navier_stokes",
         keras_sip.NavierStokes((8, 5), num_steps=1, viscosity=0.1, dtype="float64"),
         _normal_pair(BATCH, 8, 5, 2, unit=3.0),
@@ -220,6 +232,7 @@ SOLVERS = [
     keras_sip.Fallback(CONVERGED_GAUSS_NEWTON, keras_sip.GradientDescent(step_size=0.1)),
     keras_sip.Chain(keras_sip.GradientDescent(step_size=0.1), keras_sip.AnalyticInverse()),
     keras_sip.ReverseSimulation(max_steps=2),
+    keras_sip.MaximumAPosteriori(max_steps=2),
 ]
 # Line searches and solvers made of others are slow to trace: they meet each kind of problem once.
 SLOW_TO_TRACE = (keras_sip.LBFGS, keras_sip.LimitedStep, keras_sip.LineSearch, keras_sip.Fallback)

@@ -145,6 +145,14 @@ def test_order_is_a_function_of_seed_and_epoch():
     assert not np.array_equal(rows(1), rows(2))
 
 
+def test_every_row_comes_at_every_place_of_an_epoch_alike():
+    batches = take(keras_sip.from_arrays(problems.CURVED, Y, X, batch_size=N, seed=0), 400)
+    orders = rows_of(batches).reshape(400, N)
+    counts = np.array([np.bincount(places, minlength=N) for places in orders.T])
+    # Chi squared of 81 degrees of freedom is below 150 but once in 100,000 times.
+    assert np.sum((counts - 40.0) ** 2 / 40.0) < 150
+
+
 @pytest.mark.parametrize("start_step", [1, 3, 5])
 def test_shuffled_arrays_go_on_where_a_run_stopped(start_step):
     options = {"batch_size": 4, "seed": 3}

@@ -56,6 +56,26 @@ def test_a_few_numbers_are_points_over_the_true_ones():
     assert len(plotting.answers(y_target, x, y).axes) == 2
 
 
+def test_error_bars_of_fields_are_a_column_from_0_up():
+    y_target, y, x, x_true = GENERATOR.standard_normal((4, 2, 8, 6, 1))
+    stddev = GENERATOR.uniform(1, 2, (2, 8, 6, 2))
+    figure = plotting.answers(y_target, np.tile(x, 2), y, np.tile(x_true, 2), stddev=stddev)
+    image = figure.axes[6].get_images()[0]
+    np.testing.assert_allclose(image.get_array(), np.hypot(stddev[0, ..., 0], stddev[0, ..., 1]).T)
+    assert image.get_clim()[0] == 0
+    assert figure.axes[-1].get_xlabel() == "x stddev"
+
+
+def test_error_bars_of_vectors_and_points_are_one_deviation_to_each_side():
+    x, x_true, y, y_target = GENERATOR.standard_normal((4, 2, 5))
+    band = plotting.answers(y_target, x, y, x_true, stddev=np.full((2, 5), 0.5)).axes[1].collections[0]
+    corners = band.get_paths()[0].vertices
+    assert np.max(corners[:, 1]) == pytest.approx(np.max(x[0]) + 0.5)
+    few = (value[:, :1] for value in (y_target, x, y, x_true))
+    bars = plotting.answers(*few, stddev=np.full((2, 1), 0.5)).axes[1].collections[0]
+    np.testing.assert_allclose(np.ptp(bars.get_segments()[0][:, 1]), 1.0)
+
+
 def test_three_dimensional_fields_show_their_middle_slice():
     x = GENERATOR.standard_normal((1, 4, 5, 6, 1))
     figure = plotting.answers(x, x, x)
@@ -70,5 +90,5 @@ def test_a_field_of_zeros_or_of_nan_is_drawn():
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(plotting, "available", lambda: False)
-    with pytest.raises(ImportError, match=r"pip install keras_sip\[plots\]"):
+    with pytest.raises(ImportError, match=r'pip install "\.\[plots\]"'):
         plotting.answers(*np.zeros((3, 1, 4, 4, 1)))

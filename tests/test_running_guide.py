@@ -1,23 +1,16 @@
 """What docs/running.md shows runs as it stands, one block after the other in one folder."""
 
-import pathlib
-import re
 import shlex
 
 import numpy as np
 import pytest
 
+import documentation
 import keras_sip
 from keras_sip.__main__ import main
 
-TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "running.md").read_text(encoding="utf-8")
-WATCHING, RESUMING, EXPORTING, SERVING, ONNX = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-
-
-def run(code):
-    names = {"__name__": "guide"}
-    exec(compile(code, "running.md", "exec"), names)
-    return names
+WATCHING, RESUMING, EXPORTING, SERVING, ONNX = documentation.blocks("docs/running.md")
+run = documentation.run
 
 
 @pytest.fixture
@@ -51,10 +44,6 @@ def test_deploying(folder):
 
 
 def test_the_shell(folder):
-    commands = re.findall(r"^    python -m keras_sip (.*)$", TEXT, re.MULTILINE)
+    commands = documentation.shell_commands("docs/running.md")
     assert [main(shlex.split(command)) for command in commands] == [0, 0]
     assert np.load("x.npy").shape == (3, 64, 64, 1) and (folder / "answers.png").exists()
-
-
-def test_the_picture_is_there_and_small():
-    assert 20_000 < (pathlib.Path(__file__).parents[1] / "docs" / "tensorboard.png").stat().st_size < 250_000

@@ -169,7 +169,7 @@ class Ensemble:
         x_true, y, context = self._draw(step)
         weight = tf.fill(tf.shape(y)[:1], tf.constant(self._weight, y.dtype))
         batch = Batch(join_observation(y, context), y, context, z_true=x_true, weight=weight)
-        report = self.model.method.train_step(self.model, batch)
+        report = self.model.method.train_step(self.model.physics, self.model.scaled_network, batch)
         if context is None:
             error = self.simulator.distance(report.z, x_true)
         else:

@@ -4,14 +4,18 @@ All seeds of a method are trained together, as one ensemble. Writes exponential.
 the last 256 batches of x uniform in [-12, 0], and that of the trained networks in the lower and in the upper half.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 import keras_sip
 from ensembles.ensemble import Ensemble, Member
-from ensembles.options import parse, parser
-from ensembles.sweep import WINDOW, Sweep, window
+from ensembles.options import opened, parse, parser
+from ensembles.sweep import WINDOW, window
 from experiments import figures
+from experiments.experiment import Experiment
 from keras_sip import plotting
+from keras_sip.files import write_atomically
 
 # {title of a panel: (variant, whether the network sees log y)}
 PANELS = {
@@ -29,24 +33,20 @@ LAYOUT = (2, 2)
 LINE = np.linspace(-12, 0, 481, dtype="float32")[:, None]
 
 
-def main(experiment, argv=None):
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Train, write the table, draw; returns the exit code."""
     options = parse(parser("exponential.py --figure", __doc__, "runs/exponential_figure"), argv)
-    sweep = Sweep(options.output / "curves", quiet=options.quiet)
-    errors, predictions = {}, {}
-    try:
+    with opened(options) as (ended, sweep):
+        errors, predictions = {}, {}
         for run in (run for panel in PANELS.values() for run in panel):
             errors[run], predictions[run] = train(experiment, *run, sweep, options)
-    except KeyboardInterrupt:
-        print("\nInterrupted. To go on, give the same command with --resume.")
-        return 130
-    labels = {run: _label(experiment, *run) for run in errors}
-    text = table(labels, errors, predictions, options)
-    (options.output / "table.txt").write_text(text, encoding="utf-8")
-    print(f"\n{text}")
-    if figures.available():
-        figures.save(figure(labels, predictions), options.output / "exponential.png")
-    return 0
+        labels = {run: _label(experiment, *run) for run in errors}
+        text = table(labels, errors, predictions, options)
+        write_atomically(options.output / "table.txt", text.encode())
+        print(f"\n{text}")
+        if figures.available():
+            figures.save(figure(labels, predictions), options.output / "exponential.png")
+    return ended.code
 
 
 def train(experiment, name, log_input, sweep, options):

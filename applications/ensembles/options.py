@@ -1,12 +1,18 @@
 """The command line of figures and studies that sweep over many small networks."""
 
 import argparse
+import contextlib
 import pathlib
+from collections.abc import Iterator, Sequence
 
+from experiments.startup import add_flag
+
+from ensembles.sweep import Sweep
+from experiments.runner import writing_to
 from keras_sip.errors import check_positive_int, three_part
 
 
-def parser(title, description, output):
+def parser(title: str, description: str, output: str) -> argparse.ArgumentParser:
     """A parser with the options that all of them take."""
     result = argparse.ArgumentParser(
         prog=title, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -17,10 +23,11 @@ def parser(title, description, output):
     add("--output", type=pathlib.Path, default=pathlib.Path(output), metavar="FOLDER", help="default: %(default)s")
     add("--resume", action="store_true", help="go on with what is in the output folder, or start it")
     add("--quiet", action="store_true", help="no progress while training")
+    add_flag(result)
     return result
 
 
-def parse(result, argv):
+def parse(result: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """The checked options; ends the program where they are wrong, or where the folder holds another run."""
     options = result.parse_args(argv)
     try:
@@ -39,3 +46,10 @@ def parse(result, argv):
         result.error(str(error))
     options.seeds = list(dict.fromkeys(options.seeds))
     return options
+
+
+@contextlib.contextmanager
+def opened(options: argparse.Namespace) -> Iterator[tuple]:
+    """(ended, sweep): the sweep in the output folder, which is this process's alone, and `ended.code` for the shell."""
+    with writing_to(options.output, "give the same command with --resume") as ended:
+        yield ended, Sweep(options.output / "curves", quiet=options.quiet)

@@ -6,17 +6,21 @@ method are trained together, as one ensemble. Wall times are those of one networ
 without compilation.
 """
 
+import argparse
 import json
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
-from ensembles.options import parse
+from ensembles.options import opened, parse
 from ensembles.sine import build, members, parser
 from ensembles.sine_panels import draw
-from ensembles.sweep import Sweep, window
+from ensembles.sweep import window
 from experiments import figures
+from experiments.experiment import Experiment
 from keras_sip.errors import check_positive_int
+from keras_sip.files import write_atomically
 
 METHODS = ("sip", "adam", "sgd", "adadelta", "adagrad", "rmsprop")
 XIS = (1, 3, 5, 10, 20, 32, 48, 64)
@@ -28,26 +32,22 @@ SEARCH_SEED = 1000
 TIMED_STEPS, TURNS = 250, 7
 
 
-def main(experiment, argv=None):
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Search, train, time, and draw; returns the exit code."""
     options = parse_options(argv)
-    sweep = Sweep(options.output / "curves", quiet=options.quiet)
-    try:
+    with opened(options) as (ended, sweep):
         rates = {method: search(experiment, method, sweep, options) for method in METHODS}
         write(options, "rates.txt", rates_table(rates, options))
         results = {method: train(experiment, method, rates[method], sweep, options) for method in METHODS}
-    except KeyboardInterrupt:
-        print("\nInterrupted. To go on, give the same command with --resume.")
-        return 130
-    seconds = step_seconds(experiment, rates, options)
-    write(options, "table.txt", results_table(experiment, results, seconds, options))
-    if figures.available():
-        labels = {method: experiment.variants[method].label for method in METHODS}
-        figures.save(draw(results, labels, seconds, options.map), options.output / f"sine_{options.map}.png")
-    return 0
+        seconds = step_seconds(experiment, rates, options)
+        write(options, "table.txt", results_table(experiment, results, seconds, options))
+        if figures.available():
+            labels = {method: experiment.variants[method].label for method in METHODS}
+            figures.save(draw(results, labels, seconds, options.map), options.output / f"sine_{options.map}.png")
+    return ended.code
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser("sine.py --figure", __doc__, "runs/sine_figure")
     options.add_argument("--search-steps", type=int, default=2000, help="of each rate tried (default: %(default)s)")
     parsed = parse(options, argv)
@@ -115,7 +115,7 @@ def step_seconds(experiment, rates, options):
 
 
 def write(options, name, text):
-    (options.output / name).write_text(text, encoding="utf-8")
+    write_atomically(options.output / name, text.encode())
     print(f"\n{text}")
 
 

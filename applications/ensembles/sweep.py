@@ -1,5 +1,6 @@
 """Sweeps: ensembles trained one after the other in a folder, with progress, and nothing lost to a kill."""
 
+import io
 import json
 import os
 import pathlib
@@ -8,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.callbacks import Interruption
 from keras_sip.callbacks.progress_bar import ProgressLine
+from keras_sip.comparison.interruption import Interruption
 from keras_sip.errors import three_part
+from keras_sip.files import write_atomically, writing
 
 # The paper averages its curves over so many mini-batches.
 WINDOW = 256
@@ -55,7 +57,8 @@ class Sweep:
 
     def __init__(self, folder, *, quiet=False):
         self.folder, self.quiet = pathlib.Path(folder), quiet
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     def curves(self, name, members, build, steps):
         """The `Curves` of an ensemble, read where it is finished, else trained by `build()` for `steps` steps."""
@@ -108,8 +111,7 @@ class Sweep:
                     state = {f"state_{i}": array for i, array in enumerate(ensemble.state)}
                     _save(part, {**record, **state})
                     saved_at = time.monotonic()
-                if interruption.requested:
-                    raise KeyboardInterrupt
+                interruption.check()
         bar.close()
         os.replace(part, finished)
         return record
@@ -148,7 +150,6 @@ def _load(path, description):
 
 
 def _save(path, record):
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
-        np.savez(file, **record)
-    os.replace(temporary, path)
+    buffer = io.BytesIO()
+    np.savez(buffer, **record)
+    write_atomically(path, buffer.getbuffer())

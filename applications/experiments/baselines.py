@@ -1,16 +1,23 @@
 """The methods without an inverse solver that SIP is compared with, for systems on a grid: the paper's, and more."""
 
+import argparse
+from collections.abc import Callable
+
 import keras
 
 import keras_sip
-from experiments.experiment import Variant
+from experiments.experiment import Variant, adjoint, sip, supervised
 
 
-def adam(options):
-    return keras.optimizers.Adam(1e-3)
+def adam_with(rate: float) -> Callable:
+    """`options -> Adam` of a learning rate."""
+    return lambda options: keras.optimizers.Adam(rate)
 
 
-def baselines(*, through, sgd_rate, adahessian_rate, fno_rate):
+adam = adam_with(1e-3)
+
+
+def baselines(*, through: str, sgd_rate: float, adahessian_rate: float, fno_rate: float) -> dict[str, Variant]:
     """{name: Variant} of back-propagation with each optimizer, of a Fourier neural operator, and of regression.
 
     Args:
@@ -18,41 +25,39 @@ def baselines(*, through, sgd_rate, adahessian_rate, fno_rate):
         sgd_rate, adahessian_rate, fno_rate: Learning rates, for losses summed over cells and batch.
     """
     return {
-        "adam": Variant(label="Adam", about=f"back-propagation through {through}", method="adjoint", optimizer=adam),
-        "sgd": Variant(
-            label="SGD",
-            about="the same with SGD and momentum",
-            method="adjoint",
-            optimizer=lambda options: keras.optimizers.SGD(sgd_rate, momentum=0.9),
+        "adam": adjoint("Adam", f"back-propagation through {through}", adam),
+        "sgd": adjoint(
+            "SGD", "the same with SGD and momentum", lambda options: keras.optimizers.SGD(sgd_rate, momentum=0.9)
         ),
-        "adahessian": Variant(
-            label="AdaHessian",
-            about="the same with the diagonal of the Hessian",
-            method="adjoint",
-            optimizer=lambda options: keras_sip.AdaHessian(adahessian_rate),
+        "adahessian": adjoint(
+            "AdaHessian",
+            "the same with the diagonal of the Hessian",
+            lambda options: keras_sip.AdaHessian(adahessian_rate),
         ),
-        "hessian_free": Variant(
-            label="Hessian-free",
-            about="the same with Gauss-Newton steps in all weights",
-            method="adjoint",
-            optimizer=lambda options: keras_sip.HessianFree(cg_steps=options.optimizer_cg_steps),
+        "hessian_free": adjoint(
+            "Hessian-free",
+            "the same with Gauss-Newton steps in all weights",
+            lambda options: keras_sip.HessianFree(cg_steps=options.optimizer_cg_steps),
             # Its steps have a length of their own.
             rate_factors=(1.0,),
         ),
-        "fno": Variant(
-            label="FNO, Adam",
-            about="back-propagation into a Fourier neural operator",
-            method="adjoint",
-            optimizer=lambda options: keras.optimizers.Adam(fno_rate),
+        "fno": adjoint(
+            "FNO, Adam",
+            "back-propagation into a Fourier neural operator",
+            adam_with(fno_rate),
             network=lambda simulator, seed: keras_sip.FNO(simulator.y_shape, simulator.x_shape[-1], seed=seed),
         ),
-        "supervised": Variant(
-            label="Supervised", about="regression on the true x", method="supervised", optimizer=adam
-        ),
+        "supervised": supervised(adam),
     }
 
 
-def add_cg_options(parser, *, cg_steps, solvers):
+def generic(optimizer: Callable) -> Variant:
+    """SIP with a solver that is given `forward` and examples of x alone: no inverse, reverse form or spectral basis."""
+    about = "the same, given samples of x alone: maximum a posteriori, prior measured"
+    return sip("SIP, generic", about, keras_sip.MaximumAPosteriori(), optimizer)
+
+
+def add_cg_options(parser: argparse.ArgumentParser, *, cg_steps: int, solvers: str) -> None:
     """The options `--cg-steps`, of the named solvers, and `--optimizer-cg-steps`, of hessian_free."""
     add = parser.add_argument
     steps = "conjugate-gradient steps of"

@@ -1,193 +1,73 @@
-"""The runner's own uses of `keras_sip.callbacks`: they measure, show and save while `SIPModel.fit` trains."""
+"""TensorBoard as the applications use it: whatever happens to its files, training goes on."""
 
-import math
-import signal
-import statistics
-import threading
+import os
+import warnings
+from collections.abc import Collection
 
-import keras
 import tensorflow as tf
 
-from keras_sip.callbacks import ExactResume, SIPTensorBoard
-from keras_sip.callbacks.follower import RUNNING_MEAN, Follower
-
-SECONDS_BETWEEN_CHECKPOINTS = 60
-
-
-class Recorder(Follower):
-    """Measures each training step and, at the scheduled ones, the evaluation set. First in the list of callbacks.
-
-    The others read its `row`, the numbers of the step that has just ended, and find the evaluation's in `logs`, under
-    Keras' names for validation. The model's metrics are reset after each step, so that a batch is measured alone and
-    not averaged with those before.
-
-    Args:
-        metrics: `Metrics` to append to; its rows of this run are those before the first step.
-        method, seed: Which run this is.
-        first_step: Steps already done.
-        evaluation: Dataset of the evaluation examples.
-        schedule: Steps to evaluate after, in order; the last is the run's last.
-        budget: Seconds of training after which the run ends, or None.
-        error_parts: {name: `(x, x_ref) -> [B]`}, measured with the evaluation set.
-        statistics: `BatchStatistics` to measure before each evaluation, or None.
-    """
-
-    def __init__(
-        self,
-        metrics,
-        method,
-        seed,
-        first_step,
-        evaluation,
-        schedule,
-        budget=None,
-        error_parts=None,
-        statistics=None,
-    ):
-        super().__init__(first_step)
-        self._error_parts = error_parts or {}
-        self._before_evaluating = [statistics] if statistics else []
-        self.metrics, self.method, self.seed = metrics, method, seed
-        self._evaluation, self._schedule, self._budget = evaluation, schedule, budget
-        earlier = [row for row in metrics.run(method, seed) if row["step"] > 0]
-        self._window = [(row["batch_x_error"], row["batch_loss"]) for row in earlier[-RUNNING_MEAN:]]
-        self._seconds_before = {
-            name: earlier[-1][name] if earlier else 0.0 for name in ("train_seconds", "compile_seconds")
-        }
-        self.row = None
-
-    @property
-    def is_finished(self):
-        """Whether the step that has just ended is the run's last."""
-        spent = self._seconds_before["train_seconds"] + self.train_seconds
-        return self.step >= self._schedule[-1] or is_used_up(self._budget, spent)
-
-    def on_train_begin(self, logs=None):
-        super().on_train_begin(logs)
-        if self.step == 0:
-            self._write(**self._evaluate(0, 0))
-
-    def on_train_batch_end(self, batch, logs=None):
-        previous = self.step
-        super().on_train_batch_end(batch, logs)
-        self.model.reset_metrics()
-        if not math.isfinite(logs["loss"]):
-            raise FloatingPointError(f"the loss of the training batch is {logs['loss']} at step {self.step}: diverged")
-        self.model.stop_training = self.is_finished
-        self._window = [*self._window, (logs["x_error"], logs["loss"])][-RUNNING_MEAN:]
-        x_errors, losses = zip(*self._window, strict=True)
-        evaluated = self._evaluate(previous + 1, self.step)
-        logs.update({f"val_{name}": value for name, value in evaluated.items()})
-        self._write(
-            train_x_error=statistics.fmean(x_errors),
-            train_loss=statistics.fmean(losses),
-            batch_x_error=logs["x_error"],
-            batch_loss=logs["loss"],
-            failed=logs.get("failed"),
-            **evaluated,
-        )
-
-    def _evaluate(self, first, last):
-        """The evaluation set's numbers if a scheduled step, or the last one, is among these."""
-        if not (self.is_finished or any(first <= step <= last for step in self._schedule)):
-            return {}
-        measured = self.model.evaluate(
-            self._evaluation, verbose=0, return_dict=True, callbacks=list(self._before_evaluating)
-        )
-        self.model.reset_metrics()
-        return {"x_error": measured["x_error"], "loss": measured["loss"], **self._measure_parts()}
-
-    def _measure_parts(self):
-        if not self._error_parts:
-            return {}
-        x_ref = tf.concat([x for _, x in self._evaluation], 0)
-        x = tf.constant(self.model.predict(self._evaluation.map(lambda observation, _: observation), verbose=0))
-        return {name: float(tf.reduce_mean(part(x, x_ref))) for name, part in self._error_parts.items()}
-
-    def _write(self, **values):
-        seconds = {name: before + getattr(self, name) for name, before in self._seconds_before.items()}
-        self.row = self.metrics.append(self.method, self.seed, self.step, **values, **seconds)
-
-
-class Progress(keras.callbacks.Callback):
-    """Shows the recorder's numbers on a `ProgressLine`."""
-
-    def __init__(self, recorder, line):
-        super().__init__()
-        self.recorder, self.line = recorder, line
-
-    def on_train_begin(self, logs=None):
-        self.line.note("compiling the training step ...")
-
-    def on_train_batch_end(self, batch, logs=None):
-        row = self.recorder.row
-        means = {"x_error": row["train_x_error"], "loss": row["train_loss"], "failed": row["failed"] or 0.0}
-        self.line.show(row["step"], means, self.recorder.steps_per_second, row["train_seconds"])
-
-
-class Checkpoint(ExactResume):
-    """Saves model and optimizer once a minute, at the last step, and before the program stops on Ctrl-C.
-
-    Args:
-        folder: Of this run's checkpoints.
-        interruption: The `Interruption` to watch.
-    """
-
-    def __init__(self, folder, interruption):
-        super().__init__(folder, every=None, seconds=SECONDS_BETWEEN_CHECKPOINTS)
-        self.interruption = interruption
-
-    def on_train_batch_end(self, batch, logs=None):
-        super().on_train_batch_end(batch, logs)
-        if self.interruption.requested:
-            self.save()
-            raise KeyboardInterrupt
+from keras_sip.callbacks import SIPTensorBoard
+from keras_sip.callbacks.progress_bar import ProgressLine
+from keras_sip.errors import three_part
 
 
 class TensorBoard(SIPTensorBoard):
     """`SIPTensorBoard` with all training batches, and solver and pictures at the steps of the table.
 
     Args:
-        folder: Where the event file goes.
+        folder: Where the event file goes. Where it cannot be written this is said once, and no more is tried.
         evaluation: (observation, x).
         steps: Steps to measure and draw after.
+        line: Where it is said that this is going on, or None.
         **options: As in `SIPTensorBoard`.
     """
 
-    def __init__(self, folder, evaluation, steps, **options):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        evaluation: tuple,
+        steps: Collection[int],
+        *,
+        line: ProgressLine | None = None,
+        **options,
+    ) -> None:
         # At fixed steps, so that nothing is left to the share of the time: `due` says at which.
         super().__init__(folder, evaluation, every=1, evaluate_every=1, **options)
-        self.steps = steps
+        self.steps, self.line, self._failed = steps, line, False
 
     def due(self, first, last):
-        return self.model.stop_training or any(first <= step <= last for step in self.steps)
+        due = self.model.stop_training or any(first <= step <= last for step in self.steps)
+        if due and self.line is not None:
+            self.line.note("measuring the solver and drawing for TensorBoard ...")
+        return due
 
+    def on_train_begin(self, logs=None):
+        self._guarded(super().on_train_begin, logs)
 
-def is_used_up(budget, seconds):
-    """Whether a run has spent its budget of training time; without one (None) never."""
-    return budget is not None and seconds >= budget
+    def on_train_batch_end(self, batch, logs=None):
+        self._guarded(super().on_train_batch_end, batch, logs)
 
+    def on_epoch_end(self, epoch, logs=None):
+        self._guarded(super().on_epoch_end, epoch, logs)
 
-class Interruption:
-    """Ctrl-C, kept until the training step is done and a checkpoint is written; a second one stops at once.
+    def on_train_end(self, logs=None):
+        self._guarded(super().on_train_end, logs)
 
-    A context manager. `requested` tells whether Ctrl-C was pressed.
-    """
+    def close(self):
+        self._guarded(super().close)
 
-    requested = False
-
-    def __enter__(self):
-        # Signals reach the main thread only, and only there can they be handled.
-        self._in_main_thread = threading.current_thread() is threading.main_thread()
-        if self._in_main_thread:
-            self._previous = signal.signal(signal.SIGINT, self._remember)
-        return self
-
-    def __exit__(self, *exception):
-        if self._in_main_thread:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def _remember(self, number, frame):
-        self.requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("\nFinishing this step and saving; Ctrl-C again stops at once.", flush=True)
+    def _guarded(self, write, *arguments):
+        if self._failed:
+            return
+        try:
+            write(*arguments)
+        except (OSError, tf.errors.OpError) as error:
+            self._failed = True
+            warnings.warn(
+                three_part(
+                    f"to be able to write TensorBoard's files in {self.folder}",
+                    f"{getattr(error, 'strerror', None) or error} at step {self.step}",
+                    "Training goes on without them. Free space on the disk, or mend the folder's permissions.",
+                ),
+                stacklevel=2,
+            )

@@ -1,5 +1,6 @@
 """What an application says about its experiment: the physics, the network, and the methods to compare."""
 
+import argparse
 import dataclasses
 from collections.abc import Callable, Mapping
 
@@ -7,11 +8,16 @@ import keras
 
 import keras_sip
 from experiments import figures
+from keras_sip.comparison.training import evaluation_schedule
+
+RATE_FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One of the methods that an experiment compares. Factories are given the parsed command line, `options`.
+    """One of the methods that an experiment compares: see `sip`, `adjoint` and `supervised`, which make them.
+
+    Factories are given the parsed command line, `options`.
 
     Args:
         label: Its name in tables and figures.
@@ -30,11 +36,44 @@ class Variant:
     optimizer: Callable
     solver: Callable | None = None
     network: Callable | None = None
-    rate_factors: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
+    rate_factors: tuple[float, ...] = RATE_FACTORS
 
-    def with_rate(self, rate):
+    def with_rate(self, rate: float) -> "Variant":
         """The same with another learning rate, at the start where it is a schedule."""
         return dataclasses.replace(self, optimizer=lambda options: _with_rate(self.optimizer(options), rate))
+
+
+def sip(
+    label: str,
+    about: str,
+    solver: keras_sip.InverseSolver | Callable,
+    optimizer: Callable,
+    *,
+    method: keras_sip.TrainingMethod | str = "sip",
+    network: Callable | None = None,
+) -> Variant:
+    """Scale-invariant updates of a solver, or of `options -> solver`."""
+    make = (lambda options: solver) if isinstance(solver, keras_sip.InverseSolver) else solver
+    return Variant(label=label, about=about, method=method, solver=make, optimizer=optimizer, network=network)
+
+
+def adjoint(
+    label: str,
+    about: str,
+    optimizer: Callable,
+    *,
+    network: Callable | None = None,
+    rate_factors: tuple[float, ...] = RATE_FACTORS,
+) -> Variant:
+    """Back-propagation through the simulator."""
+    return Variant(
+        label=label, about=about, method="adjoint", optimizer=optimizer, network=network, rate_factors=rate_factors
+    )
+
+
+def supervised(optimizer: Callable, about: str = "regression on the true x") -> Variant:
+    """Labels in place of the simulator."""
+    return Variant(label="Supervised", about=about, method="supervised", optimizer=optimizer)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,8 +100,8 @@ class Experiment:
             column of metrics.csv.
         add_options: `parser -> None`, adds the experiment's own options. They are taken to change results.
         free_options: Names of own options that a resumed run may change.
-        further_results: `(options, folder, evaluation, models) -> None`, makes what only this experiment has, of the
-            trained `{method: model}` of the first seed.
+        further_results: `(run, models) -> None`, makes what only this experiment has, of a `Run` and the trained
+            `{method: model}` of its first seed.
         reconstructions: `(y_target, x_true, predictions) -> Figure`; None draws no such figure.
     """
 
@@ -89,7 +128,9 @@ class Experiment:
     further_results: Callable | None = None
     reconstructions: Callable | None = figures.reconstructions
 
-    def build_model(self, method, simulator, options, seed):
+    def build_model(
+        self, method: str, simulator: keras_sip.Simulator, options: argparse.Namespace, seed: int
+    ) -> keras_sip.SIPModel:
         """The compiled `SIPModel` of a variant, with the initial weights of `seed`."""
         variant = self.variants[method]
         keras.utils.set_random_seed(seed)
@@ -103,34 +144,28 @@ class Experiment:
             x_scale=self.x_scale,
             name=method,
         )
-        model.compile(variant.optimizer(options), steps_per_execution=self.steps_per_execution)
+        # The runner measures batch norm before each evaluation, on examples of its own: `--statistics`.
+        model.compile(
+            variant.optimizer(options), steps_per_execution=self.steps_per_execution, batch_statistics="moving"
+        )
         return model
 
-    def with_rates(self, rates):
+    def with_rates(self, rates: Mapping[str, float]) -> "Experiment":
         """The same with the learning rates `{method: rate}`."""
         changed = {method: self.variants[method].with_rate(rate) for method, rate in rates.items()}
         return dataclasses.replace(self, variants={**self.variants, **changed})
 
-    def heading(self, options):
+    def heading(self, options: argparse.Namespace) -> str:
         """What a run is, for tables and figures."""
         cells = f"{' x '.join(map(str, options.resolution))} cells, " if self.resolution else ""
         return f"{self.title}, {cells}batch {options.batch}"
 
-    def evaluation_schedule(self, options):
-        """The steps after which the evaluation set is measured: the table's, the last, and those between.
-
-        With `--evaluate-every n` every n-th step lies between, else about eight steps a decade.
-        """
-        if options.evaluate_every:
-            between = range(0, options.steps + 1, options.evaluate_every)
-        else:
-            decades = range(len(str(options.steps)))
-            between = {int(lead * 10**decade) for decade in decades for lead in (1, 1.5, 2, 3, 4, 5, 6, 8)}
-        steps = {0, *between, *self.table_steps, options.steps}
-        return sorted(step for step in steps if step <= options.steps)
+    def evaluation_schedule(self, options: argparse.Namespace) -> list[int]:
+        """The steps after which the evaluation set is measured; `--evaluate-every n` changes those between."""
+        return evaluation_schedule(options.steps, self.table_steps, options.evaluate_every)
 
 
-def rate_of(optimizer):
+def rate_of(optimizer: keras.optimizers.Optimizer) -> float:
     """The learning rate as a number, that at the start where it is a schedule."""
     rate = optimizer.get_config()["learning_rate"]
     rate = rate["config"]["initial_learning_rate"] if isinstance(rate, dict) else rate

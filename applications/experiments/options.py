@@ -2,15 +2,20 @@
 
 import argparse
 import pathlib
+from collections.abc import Sequence
+
+from experiments.startup import add_flag
 
 import keras_sip
-from keras_sip.errors import check_number, check_positive_int, three_part
+from experiments.experiment import Experiment
+from keras_sip.comparison.comparison import UNLIMITED_STEPS, seconds
+from keras_sip.errors import check_positive_int, three_part
 
 # Options that a resumed run may change: they add to the results or only show them.
-FREE_ON_RESUME = ("methods", "steps", "budget", "seeds", "output", "resume", "evaluate_every", "quiet", "robustness")
-# What limits a run that has a budget of time: never reached.
-UNLIMITED_STEPS = 10_000_000
-SECONDS = {"s": 1, "m": 60, "h": 3600}
+FREE_ON_RESUME = (
+    *("methods", "steps", "budget", "seeds", "output", "resume"),
+    *("evaluate_every", "quiet", "robustness", "tensorflow_messages"),
+)
 DEGRADATIONS = {
     "noise": "Gaussian noise, its deviation over the root mean square of each y",
     "multiplicative_noise": "deviation of each sensor's factor",
@@ -19,13 +24,15 @@ DEGRADATIONS = {
 }
 
 
-def parse_options(experiment, argv=None, program=None):
+def parse_options(
+    experiment: Experiment, argv: Sequence[str] | None = None, program: str | None = None
+) -> argparse.Namespace:
     """The checked options of a run of `experiment`; ends the program with a message where they are wrong."""
     parser = _parser(experiment, program or f"{experiment.name}.py")
     options = parser.parse_args(argv)
     try:
         if options.budget is not None:
-            options.budget = _seconds(options.budget)
+            options.budget = seconds("--budget", options.budget)
         if options.steps is None:
             options.steps = experiment.steps if options.budget is None else UNLIMITED_STEPS
         for name in ("steps", "batch"):
@@ -45,7 +52,7 @@ def parse_options(experiment, argv=None, program=None):
     return options
 
 
-def degraded(simulator, options):
+def degraded(simulator: keras_sip.Simulator, options: argparse.Namespace) -> keras_sip.Simulator:
     """The simulator, or `keras_sip.Degraded` around it where the command line asks for that.
 
     Raises:
@@ -116,6 +123,7 @@ def _parser(experiment, program):
         "or moving averages of the training batches' (default: %(default)s)",
     )
     add("--quiet", action="store_true", help="no progress while training")
+    add_flag(parser)
     instrument = parser.add_argument_group(
         "degraded observations", "In training and evaluation; two numbers give each example a level between."
     )
@@ -125,17 +133,6 @@ def _parser(experiment, program):
     if experiment.add_options is not None:
         experiment.add_options(parser)
     return parser
-
-
-def _seconds(text):
-    """A time as 600, 600s, 10m or 1h in seconds."""
-    number, unit = (text[:-1], SECONDS[text[-1]]) if text[-1:] in SECONDS else (text, 1)
-    try:
-        return check_number("--budget", float(number), exclusive=True) * unit
-    except ValueError:
-        raise ValueError(
-            three_part("`--budget` to be a time above 0", repr(text), "Write it as 600s, 10m or 1h.")
-        ) from None
 
 
 def _check_methods(names, variants):

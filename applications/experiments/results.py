@@ -1,14 +1,16 @@
 """What is made of a run when it is done: the table, the figures, the exported models."""
 
+import pathlib
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-import keras_sip
 from experiments import figures
-from experiments.options import degraded
-from experiments.table import comparison_table
+from experiments.experiment import Experiment
+from experiments.run import Run
+from keras_sip import SIPModel
 from keras_sip.simulators.base import split_observation
 
 EXAMPLES_DRAWN = 3
@@ -16,41 +18,37 @@ EXAMPLES_DRAWN = 3
 EXPORT_TOLERANCE = 1e-5
 
 
-def write_results(experiment, options, folder, evaluation):
+def write_results(run: Run) -> None:
     """Table, learning curves, reconstructions and SavedModels of everything in the folder."""
-    simulator = degraded(experiment.simulator(options), options)
-    methods = [method for method in experiment.variants if method in folder.metrics.methods()]
-    table = comparison_table(experiment, folder.metrics, methods, experiment.heading(options))
+    folder, experiment = run.folder, run.experiment
+    comparison = run.comparison()
+    table = comparison.steps_table()
     folder.write_text("table.txt", table)
     print(f"\n{table}")
-    labels = {method: experiment.variants[method].label for method in methods}
-    if methods and figures.available():
+    if run.methods and figures.available():
         with folder.recording_failure("learning curves"):
-            colours = figures.colours(experiment.variants)
-            figure = figures.learning_curves(folder.metrics, labels, colours, experiment.heading(options))
-            figures.save(figure, folder.path / "learning_curves.png")
+            figures.save(comparison.learning_curves(), folder.path / "learning_curves.png")
 
     models, predictions = {}, {}
-    for method in methods:
+    for method, label in run.labels.items():
         seed = folder.metrics.seeds(method)[0]
         if not folder.checkpoint_step(method, seed):
             continue
         with folder.recording_failure(f"{method} export"):
-            model = folder.restore(experiment.build_model(method, simulator, options, seed), method, seed)
-            models[method] = model
-            predictions[labels[method]] = _predict(model, evaluation[0])
-            difference = _export(model, folder.path / "saved_models" / method, evaluation[0])
+            model = models[method] = run.trained_model(method, seed)
+            predictions[label] = model(run.evaluation[0], training=False).numpy()
+            difference = _export(model, folder.path / "saved_models" / method, run.evaluation[0])
             print(f"saved_models/{method}: loaded back, x equal to {difference:.1e} of its largest value")
 
     if predictions and experiment.reconstructions and figures.available():
         with folder.recording_failure("reconstructions"):
-            figures.save(_reconstructions(experiment, evaluation, predictions), folder.path / "reconstructions.png")
+            figures.save(_reconstructions(run, predictions), folder.path / "reconstructions.png")
     if models and experiment.further_results:
         with folder.recording_failure("further results"):
-            experiment.further_results(options, folder, evaluation, models)
+            experiment.further_results(run, models)
 
 
-def reconstruction_figure(experiment, method):
+def reconstruction_figure(experiment: Experiment, method: str) -> Callable | None:
     """`(y_target, x, y, x_true) -> Figure` of what one method makes of examples; None for the package's own figure."""
     if not experiment.reconstructions:
         return None
@@ -58,35 +56,38 @@ def reconstruction_figure(experiment, method):
     return lambda y_target, x, y, x_true: experiment.reconstructions(y_target, x_true, {label: x})
 
 
-def _reconstructions(experiment, evaluation, predictions):
-    y_target, _ = split_observation(evaluation[0])
-    first = slice(EXAMPLES_DRAWN)
-    return experiment.reconstructions(
-        y_target[first].numpy(),
-        evaluation[1][first].numpy(),
-        {label: x[first] for label, x in predictions.items()},
-    )
+def served_difference(saved_model: pathlib.Path, observation, expected: np.ndarray, tolerance: float) -> float:
+    """How far an exported model's x is from the expected one, over the largest |x|.
+
+    Raises:
+        ValueError: Farther than the tolerance.
+    """
+    y, context = split_observation(observation)
+    inputs = {"y": y, **{f"context_{name}": value for name, value in (context or {}).items()}}
+    served = tf.saved_model.load(str(saved_model)).signatures["infer"](**inputs)["x"].numpy()
+    return checked_difference(saved_model, served, expected, tolerance)
 
 
-def _predict(model, observation):
-    return model(observation, training=False).numpy()
+def checked_difference(source: pathlib.Path, x: np.ndarray, expected: np.ndarray, tolerance: float) -> float:
+    """The largest difference over the largest expected value; `ValueError` above the tolerance."""
+    difference = np.max(np.abs(x - expected)) / np.max(np.abs(expected))
+    if not difference <= tolerance:
+        raise ValueError(f"{source}: x differs from the trained model's by {difference:.1e} of its largest value")
+    return difference
 
 
-def _export(model, path, observation):
+def _reconstructions(run, predictions):
+    observation, x_true = run.shown_examples(EXAMPLES_DRAWN)
+    y_target, _ = split_observation(observation)
+    shown = {label: x[:EXAMPLES_DRAWN] for label, x in predictions.items()}
+    return run.experiment.reconstructions(y_target.numpy(), x_true.numpy(), shown)
+
+
+def _export(model: SIPModel, path: pathlib.Path, observation) -> float:
     """Write the SavedModel, load it back, and return how far its answers are from the model's."""
     temporary = path.with_name(f".{path.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
-    keras_sip.export_saved_model(model, temporary)
+    model.export(temporary)
     shutil.rmtree(path, ignore_errors=True)
     temporary.rename(path)
-
-    y, context = split_observation(observation)
-    inputs = {"y": y, **{f"context_{name}": value for name, value in (context or {}).items()}}
-    served = tf.saved_model.load(str(path)).signatures["infer"](**inputs)["x"].numpy()
-    expected = _predict(model, observation)
-    difference = np.max(np.abs(served - expected)) / np.max(np.abs(expected))
-    if not difference <= EXPORT_TOLERANCE:
-        raise ValueError(
-            f"{path}: the exported model's x differs from the model's by {difference:.1e} of its largest value"
-        )
-    return difference
+    return served_difference(path, observation, model(observation, training=False).numpy(), EXPORT_TOLERANCE)

@@ -1,12 +1,14 @@
 """The folder of a trained model that ships: exported, described, measured, and checked by loading it back."""
 
 import json
+import pathlib
 import shutil
 
 import numpy as np
-import tensorflow as tf
 
 from experiments import figures
+from experiments.results import checked_difference, served_difference
+from experiments.run import Run
 from keras_sip import plotting
 from keras_sip.files import new_folder, write_atomically, write_checksums
 from keras_sip.serving import card
@@ -37,26 +39,21 @@ In plain TensorFlow, without keras_sip: see saved_model/README.md.
 """
 
 
-def write_shipped_model(experiment, options, run, target, evaluation, *, method, baseline, schedule):
+def write_shipped_model(run: Run, target: pathlib.Path, *, method: str, baseline: str, schedule: str) -> None:
     """Write `target`: model.keras, saved_model/, metrics.json, curves, answers, card, checksums.
 
     Args:
-        experiment, options: What was trained.
-        run: Its `RunFolder`.
+        run: What was trained.
         target: The folder to write; one that is there is replaced when the new one is whole.
-        evaluation: (observation, x).
         method, baseline: The variants to ship and to compare with.
         schedule: What the learning rate did, in words.
     """
+    options, experiment, evaluation = run.options, run.experiment, run.evaluation
     seed = options.seeds[0]
-    simulator = experiment.simulator(options)
-    models = {
-        name: run.restore(experiment.build_model(name, simulator, options, seed), name, seed)
-        for name in dict.fromkeys((method, baseline))
-    }
+    models = {name: run.trained_model(name, seed) for name in dict.fromkeys((method, baseline))}
     model = models[method]
     measured = _measure(models, method, baseline, evaluation)
-    seconds = {name: run.metrics.run(name, seed)[-1]["train_seconds"] for name in models}
+    seconds = {name: run.folder.metrics.run(name, seed)[-1]["train_seconds"] for name in models}
     facts = {
         "command": f"`{card.command()}`",
         "seeds": f"{seed} (weights and data); evaluated on {len(evaluation[1])} examples apart from the training's",
@@ -87,7 +84,7 @@ def write_shipped_model(experiment, options, run, target, evaluation, *, method,
             "machine": card.machine(),
         }
         card.write_card(folder, text, metrics)
-        _draw(experiment, options, run, folder, evaluation, model, list(models))
+        _draw(run, folder, model, list(models))
         write_checksums(folder)
     shutil.rmtree(target, ignore_errors=True)
     staging.rename(target)
@@ -111,13 +108,12 @@ def _measure(models, method, baseline, evaluation):
     return {name: float(value) for name, value in measured.items()}
 
 
-def _draw(experiment, options, run, folder, evaluation, model, methods):
-    labels = {name: experiment.variants[name].label for name in methods}
-    colours = figures.colours(experiment.variants)
-    curves = figures.learning_curves(run.metrics, labels, colours, experiment.heading(options))
+def _draw(run, folder, model, methods):
+    labels = {name: run.experiment.variants[name].label for name in methods}
+    curves = figures.learning_curves(run.folder.metrics, labels, run.colours, run.heading)
     write_atomically(folder / "learning_curves.png", plotting.png(curves, 80))
-    shown = slice(EXAMPLES_DRAWN if len(model.simulator.x_shape) > 1 else None)
-    observation, x_true = tf.nest.map_structure(lambda entry: entry[shown], evaluation)
+    shown = EXAMPLES_DRAWN if len(model.simulator.x_shape) > 1 else len(run.evaluation[1])
+    observation, x_true = run.shown_examples(shown)
     y_target, context = split_observation(observation)
     x = model(observation, training=False)
     figure = plotting.answers(y_target, x, model.simulator(x, context), x_true)
@@ -126,13 +122,11 @@ def _draw(experiment, options, run, folder, evaluation, model, methods):
 
 def _check(target, model, observation):
     """What was written loads and answers as the model does."""
-    y, context = split_observation(observation)
     expected = model.predict(observation, verbose=0)
     loaded = load_pretrained(target.name, target.parent).predict(observation, verbose=0)
-    inputs = {"y": y, **{f"context_{name}": value for name, value in (context or {}).items()}}
-    served = tf.saved_model.load(str(target / SAVED_MODEL)).signatures["infer"](**inputs)["x"].numpy()
-    for name, x in ((MODEL, loaded), (SAVED_MODEL, served)):
-        difference = np.max(np.abs(x - expected)) / np.max(np.abs(expected))
-        if not difference <= EXPORT_TOLERANCE:
-            raise ValueError(f"{target / name}: x differs from the trained model's by {difference:.1e} of its largest")
+    differences = {
+        MODEL: checked_difference(target / MODEL, loaded, expected, EXPORT_TOLERANCE),
+        SAVED_MODEL: served_difference(target / SAVED_MODEL, observation, expected, EXPORT_TOLERANCE),
+    }
+    for name, difference in differences.items():
         print(f"{target / name}: x equal to {difference:.1e} of its largest value")

@@ -9,12 +9,18 @@ small scales (mean length of the rest) are given apart, since the uniform part i
 import argparse
 import functools
 import pathlib
+from collections.abc import Sequence
+
+from experiments.startup import add_flag
 
 import numpy as np
 import tensorflow as tf
 
 import keras_sip
+from experiments.experiment import Experiment
+from experiments.runner import writing_to
 from keras_sip.errors import check_number, check_positive_int
+from keras_sip.files import write_atomically
 from keras_sip.ops import staggered
 
 DOMAIN, DURATION = 128.0, 2.0
@@ -32,21 +38,21 @@ BEHIND = {
 PARTS = ("uniform", "swirl", "small")
 
 
-def main(experiment, argv=None):
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Measure, print and write reverse.txt; returns the exit code."""
     options = parse_options(argv)
-    options.output.mkdir(parents=True, exist_ok=True)
-    simulator = simulator_with(options.resolution, options.steps)
-    sections = [
-        f"Reverse simulation, {options.resolution} x {options.resolution} cells, {options.examples} examples",
-        *(strength_table(simulator, options.examples, seed, options.spread) for seed in options.seeds),
-        retraced_table(simulator, options),
-        chain_table(simulator, options.chain_examples, options.seeds[0]),
-    ]
-    text = "\n\n".join(sections) + "\n"
-    (options.output / "reverse.txt").write_text(text, encoding="utf-8")
-    print(text)
-    return 0
+    with writing_to(options.output) as ended:
+        simulator = simulator_with(options.resolution, options.steps)
+        sections = [
+            f"Reverse simulation, {options.resolution} x {options.resolution} cells, {options.examples} examples",
+            *(strength_table(simulator, options.examples, seed, options.spread) for seed in options.seeds),
+            retraced_table(simulator, options),
+            chain_table(simulator, options.chain_examples, options.seeds[0]),
+        ]
+        text = "\n\n".join(sections) + "\n"
+        write_atomically(options.output / "reverse.txt", text.encode())
+        print(text)
+    return ended.code
 
 
 def simulator_with(resolution, steps):
@@ -54,7 +60,7 @@ def simulator_with(resolution, steps):
     return keras_sip.NavierStokes((resolution,) * 2, spacing=DOMAIN / resolution, dt=DURATION / steps, num_steps=steps)
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="navier_stokes.py --study reverse", description=__doc__)
     add = parser.add_argument
     add("--examples", type=int, default=256, help="of the first two tables (default: %(default)s)")
@@ -65,6 +71,7 @@ def parse_options(argv):
     add("--time-steps", type=int, nargs="+", default=[4, 8, 16, 32], help="forward and back (default: 4 8 16 32)")
     add("--seeds", type=int, nargs="+", default=[1, 2], help="of the examples (default: 1 2)")
     add("--output", type=pathlib.Path, default=pathlib.Path("runs/fluid_reverse"), metavar="FOLDER")
+    add_flag(parser)
     options = parser.parse_args(argv)
     try:
         for name in ("examples", "chain_examples", "resolution", "steps"):

@@ -7,40 +7,46 @@ same command and --resume go on with.
 import argparse
 import dataclasses
 import pathlib
+from collections.abc import Sequence
+
+from experiments.startup import add_flag
 
 import keras
 
 from experiments import figures
-from experiments.records import Metrics
+from experiments.experiment import Experiment
+from experiments.runner import FAILED, FINISHED
 from experiments.runner import main as run
+from keras_sip.comparison.records import Metrics
 from keras_sip.errors import check_number, check_positive_int
+from keras_sip.files import write_atomically
 
 COMPARED = ("sip", "adam")
 
 
-def main(experiment, argv=None):
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Train all combinations, then write table.txt and hyperparameters.png; returns the exit code."""
     options = parse_options(argv)
     compared = variants(experiment, options.rates)
     study = dataclasses.replace(experiment, variants=compared, reference=f"adam_{_short(options.rates[0])}")
-    worst = 0
+    code = FINISHED
     for batch in options.batches:
         words = ["--methods", *study.variants, "--batch", batch, "--output", options.output / f"batch_{batch}"]
         words += ["--steps", options.steps, "--seeds", *options.seeds, "--resolution", options.resolution]
         words += ["--resume"] * options.resume + ["--quiet"] * options.quiet
-        worst = max(worst, run(study, [str(word) for word in words]))
-        if worst > 1:
-            return worst
+        code = max(code, run(study, [str(word) for word in words]))
+        if code > FAILED:
+            return code
     metrics = {batch: Metrics(options.output / f"batch_{batch}" / "metrics.csv") for batch in options.batches}
     text = table(metrics, options)
-    (options.output / "table.txt").write_text(text, encoding="utf-8")
+    write_atomically(options.output / "table.txt", text.encode())
     print(f"\n{text}")
     if figures.available():
         figures.save(figure(metrics, options), options.output / "hyperparameters.png")
-    return worst
+    return code
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="heat.py --study hyperparameters", description=__doc__)
     add = parser.add_argument
     add("--rates", type=float, nargs="+", default=[1e-2, 1e-3, 1e-4], help="rates of Adam (default: %(default)s)")
@@ -51,6 +57,7 @@ def parse_options(argv):
     add("--output", type=pathlib.Path, default=pathlib.Path("runs/heat_hyperparameters"), metavar="FOLDER")
     add("--resume", action="store_true", help="go on with the study in the output folder, or start it")
     add("--quiet", action="store_true", help="no progress while training")
+    add_flag(parser)
     options = parser.parse_args(argv)
     try:
         for name in ("steps", "resolution"):

@@ -7,8 +7,10 @@ again from where they have come. With --noise the observations are measured, and
 import argparse
 import csv
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+from experiments.startup import add_flag
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +18,10 @@ import tensorflow_probability as tfp
 
 import keras_sip
 from experiments import figures
+from experiments.experiment import Experiment
+from experiments.runner import writing_to
 from keras_sip.errors import check_number, check_positive_int
+from keras_sip.files import write_atomically, writing
 from keras_sip.ops import batched
 
 # L-BFGS stops nowhere by itself: its tolerances are absolute, and objectives become as small as their rounding.
@@ -40,28 +45,30 @@ class Run(NamedTuple):
     start: Callable
 
 
-def main(experiment, argv=None):
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Solve, then write solvers.csv, table.txt and the figures; returns the exit code."""
     options = parse_options(argv)
     problem = make_problem(options)
-    options.output.mkdir(parents=True, exist_ok=True)
-    results, solutions = {}, {}
-    for name, run in runs(options).items():
-        results[name], solutions[run.label] = trajectory(problem, run)
-        last = results[name][-1]
-        print(f"{run.label}: error in x {np.mean(last['x_error']):.4g} at iteration {last['iteration']}", flush=True)
-    write_csv(results, options.output / "solvers.csv")
-    text = table(results, options)
-    (options.output / "table.txt").write_text(text, encoding="utf-8")
-    print(f"\n{text}")
-    if figures.available():
-        figures.save(figure(results, options), options.output / "solvers.png")
-        picture = figures.reconstructions(problem.y_target, problem.x_true, solutions)
-        figures.save(picture, options.output / "solutions.png")
-    return 0
+    with writing_to(options.output) as ended:
+        results, solutions = {}, {}
+        for name, run in runs(options).items():
+            results[name], solutions[run.label] = trajectory(problem, run)
+            last = results[name][-1]
+            print(
+                f"{run.label}: error in x {np.mean(last['x_error']):.4g} at iteration {last['iteration']}", flush=True
+            )
+        write_csv(results, options.output / "solvers.csv")
+        text = table(results, options)
+        write_atomically(options.output / "table.txt", text.encode())
+        print(f"\n{text}")
+        if figures.available():
+            figures.save(figure(results, options), options.output / "solvers.png")
+            picture = figures.reconstructions(problem.y_target, problem.x_true, solutions)
+            figures.save(picture, options.output / "solutions.png")
+    return ended.code
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="heat.py --study solvers", description=__doc__)
     add = parser.add_argument
     add("--problems", type=int, default=3, help="problems, each solved by itself (default: %(default)s)")
@@ -71,6 +78,7 @@ def parse_options(argv):
     add("--noise", type=float, default=0.0, help="standard deviation of measurement noise (default: none)")
     add("--seed", type=int, default=0)
     add("--output", type=pathlib.Path, default=pathlib.Path("runs/heat_solvers"), metavar="FOLDER")
+    add_flag(parser)
     options = parser.parse_args(argv)
     try:
         for name in ("problems", "resolution", "steps", "inverses"):
@@ -192,7 +200,7 @@ def table(results, options):
 
 
 def write_csv(results, path):
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with writing(path), path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["solver", "problem", "iteration", "x_error", "y_error"])
         for name, rows in results.items():

@@ -6,8 +6,9 @@ import json
 import math
 
 from experiments.experiment import rate_of
-from experiments.records import RunFolder
+from experiments.run import Run
 from experiments.runner import train_all
+from keras_sip.comparison.records import RunFolder
 
 # No training seed of a comparison, so that no method is tuned on the batches it is compared on.
 SEARCH_SEED = 7_919
@@ -17,56 +18,62 @@ EXTENSION = 10
 FILE = "rates.json"
 
 
-def searched_rates(experiment, options, folder, simulator, evaluation, share):
-    """{method: rate} that gives the lowest error in x after a share of the run, for the methods in `options`.
+def searched_rates(run: Run, fraction: float) -> dict[str, float]:
+    """{method: rate} that gives the lowest error in x after a fraction of the run, for the methods in `options`.
 
     What has been found before is read from the run's `rates.json`; every candidate's error is written there, and its
     training in the folder `search`. A candidate that diverges counts as infinite.
 
     Args:
-        experiment, options, folder, simulator, evaluation: As the runner has them.
-        share: Of the run's steps or budget, which each candidate is trained for.
+        run: The `Run` to find rates for.
+        fraction: Of its steps or budget, which each candidate is trained for.
     """
+    experiment, options, folder = run.experiment, run.options, run.folder
     found = _found(folder)
     short = argparse.Namespace(**vars(options))
     short.seeds = [SEARCH_SEED]
     if options.budget is None:
-        short.steps = max(1, round(share * options.steps))
+        short.steps = max(1, round(fraction * options.steps))
     else:
-        short.budget = share * options.budget
+        short.budget = fraction * options.budget
     short.output = options.output / "search"
     length = {"steps": short.steps, "budget": short.budget}
     arguments = {"experiment": experiment.name, "methods": [], "seeds": short.seeds, **length}
-    search_folder = RunFolder(short.output, arguments, free=("methods",), resume=True)
-
-    def error(variants):
-        """{rate: error in x at the end} of candidates `{name: (rate, Variant)}`."""
-        short.methods = list(variants)
-        of_search = dataclasses.replace(experiment, variants={name: variant for name, (_, variant) in variants.items()})
-        train_all(of_search, short, search_folder, simulator, evaluation)
-        return {rate: _final_error(search_folder, name) for name, (rate, _) in variants.items()}
-
-    for method in options.methods:
-        if method in found:
-            continue
-        with folder.recording_failure(f"search {method}"):
-            variant = experiment.variants[method]
-            own = rate_of(variant.optimizer(options))
-            if variant.rate_factors == (1.0,):
-                # Nothing to choose from.
-                found[method] = {"rate": own, "x_error": {}, "seed": SEARCH_SEED, **length}
+    with RunFolder(short.output, arguments, free=("methods",), resume=True) as search_folder:
+        search = dataclasses.replace(run, options=short, folder=search_folder)
+        for method in options.methods:
+            if method in found:
                 continue
-            errors = _search(method, variant, [float(f"{own * factor:.6g}") for factor in variant.rate_factors], error)
-            best = min(errors, key=errors.get)
-            if math.isinf(errors[best]):
-                raise ArithmeticError(f"every rate from {min(errors):.2g} to {max(errors):.2g} diverged")
-            ordered = {f"{rate:.3g}": _plain(errors[rate]) for rate in sorted(errors)}
-            found[method] = {"rate": best, "x_error": ordered, "seed": SEARCH_SEED, **length}
-            folder.write_text(FILE, json.dumps(found, indent=2) + "\n")
+            with folder.recording_failure(f"search {method}"):
+                found[method] = {**_best_rate(search, method), "seed": SEARCH_SEED, **length}
+                folder.write_text(FILE, json.dumps(found, indent=2) + "\n")
     return {method: found[method]["rate"] for method in options.methods if method in found}
 
 
-def rates_table(folder):
+def _best_rate(search, method):
+    """{"rate", "x_error": {rate: error}} of a method, trained in the run of the search."""
+    variant = search.experiment.variants[method]
+    own = rate_of(variant.optimizer(search.options))
+    if variant.rate_factors == (1.0,):
+        # Nothing to choose from.
+        return {"rate": own, "x_error": {}}
+
+    def error(candidates):
+        """{rate: error in x at the end} of candidates `{name: (rate, Variant)}`."""
+        search.options.methods = list(candidates)
+        variants = {name: candidate for name, (_, candidate) in candidates.items()}
+        experiment = dataclasses.replace(search.experiment, variants=variants)
+        train_all(dataclasses.replace(search, experiment=experiment))
+        return {rate: _final_error(search.folder, name) for name, (rate, _) in candidates.items()}
+
+    errors = _search(method, variant, [float(f"{own * factor:.6g}") for factor in variant.rate_factors], error)
+    best = min(errors, key=errors.get)
+    if math.isinf(errors[best]):
+        raise ArithmeticError(f"every rate from {min(errors):.2g} to {max(errors):.2g} diverged")
+    return {"rate": best, "x_error": {f"{rate:.3g}": _plain(errors[rate]) for rate in sorted(errors)}}
+
+
+def rates_table(folder: RunFolder) -> str:
     """What the search of a run found, a method a line, of at most 80 columns."""
     lines = ["learning rates searched: rate error in x, best marked *"]
     at_end = []

@@ -9,7 +9,9 @@ import tensorflow as tf
 
 import keras_sip
 from experiments import figures
-from experiments.comparison import OverSeeds
+from experiments.run import Run
+from keras_sip.comparison.statistics import OverSeeds
+from keras_sip.comparison.tables import line
 from keras_sip.simulators.base import join_observation, split_observation
 
 # {degradation: levels of the sweep}; 0 is the observation as it is.
@@ -20,15 +22,15 @@ SWEEP = {
     "low_pass": (0.0, 0.5, 1.0, 2.0, 4.0),
 }
 SEED = (0, 11)
-LABEL_WIDTH, CELL_WIDTH = 20, 10
 
 
-def sweep(experiment, options, folder, simulator, evaluation):
-    """{degradation: {method: {level: OverSeeds}}}: errors of the trained models on the degraded evaluation set.
+def sweep(run: Run) -> dict[str, dict[str, dict[float, list[float]]]]:
+    """{degradation: {method: {level: errors of the seeds}}} of the trained models on the degraded evaluation set.
 
     All methods see the same observations. Nothing is trained or told anew: it is what happens to a network in use.
     """
-    observation, x = evaluation
+    observation, x = run.evaluation
+    simulator, folder = run.simulator, run.folder
     y, context = split_observation(observation)
     kinds = [kind for kind in SWEEP if kind != "low_pass" or len(simulator.y_shape) > 1]
     degraded = {
@@ -37,12 +39,12 @@ def sweep(experiment, options, folder, simulator, evaluation):
         for level in SWEEP[kind]
     }
     errors = {}
-    for method in [name for name in experiment.variants if name in folder.metrics.methods()]:
+    for method in run.methods:
         for seed in folder.metrics.seeds(method):
             if not folder.checkpoint_step(method, seed):
                 continue
             with folder.recording_failure(f"robustness {method} seed {seed}"):
-                model = folder.restore(experiment.build_model(method, simulator, options, seed), method, seed)
+                model = run.trained_model(method, seed)
                 for (kind, level), seen in degraded.items():
                     predicted = model.predict(
                         tf.data.Dataset.from_tensor_slices(join_observation(seen, context)).batch(64), verbose=0
@@ -52,24 +54,21 @@ def sweep(experiment, options, folder, simulator, evaluation):
     return errors
 
 
-def write_robustness(experiment, options, folder, simulator, evaluation):
+def write_robustness(run: Run) -> None:
     """robustness.json, .csv, .txt and .png of the sweep."""
-    errors = sweep(experiment, options, folder, simulator, evaluation)
+    errors = sweep(run)
     if not errors:
         return
-    labels = {method: variant.label for method, variant in experiment.variants.items()}
-    text = f"{experiment.heading(options)}\n{robustness_table(errors, labels)}"
+    folder = run.folder
+    text = f"{run.heading}\n{robustness_table(errors, run.labels)}"
     folder.write_text("robustness.txt", text)
     folder.write_text("robustness.json", json.dumps(errors, indent=1) + "\n")
     folder.write_text("robustness.csv", as_csv(errors))
     print(f"\n{text}")
     if figures.available():
         with folder.recording_failure("robustness figure"):
-            colours = figures.colours(experiment.variants)
-            figures.save(
-                figures.robustness_curves(errors, labels, colours, experiment.heading(options)),
-                folder.path / "robustness.png",
-            )
+            figure = figures.robustness_curves(errors, run.labels, run.colours, run.heading)
+            figures.save(figure, folder.path / "robustness.png")
 
 
 def robustness_table(errors, labels):
@@ -77,10 +76,10 @@ def robustness_table(errors, labels):
     lines = ["error in x of the trained networks on degraded observations, mean over seeds"]
     for kind, by_method in errors.items():
         levels = SWEEP[kind]
-        lines += ["", _line(kind.replace("_", " "), [f"{level:g}" for level in levels])]
+        lines += ["", line(kind.replace("_", " "), [f"{level:g}" for level in levels])]
         for method, by_level in by_method.items():
             numbers = [OverSeeds.of(by_level[level]) for level in levels]
-            lines.append(_line(labels[method], [f"{number.mean:.4f}" for number in numbers]))
+            lines.append(line(labels[method], [f"{number.mean:.4f}" for number in numbers]))
     return "\n".join(lines) + "\n"
 
 
@@ -94,7 +93,3 @@ def as_csv(errors):
                 numbers = (np.mean(values), np.min(values), np.max(values))
                 writer.writerow((kind, method, f"{level:g}", *(f"{number:.6g}" for number in numbers)))
     return stream.getvalue()
-
-
-def _line(label, cells):
-    return f"{label[:LABEL_WIDTH]:<{LABEL_WIDTH}}" + "".join(f"{cell:>{CELL_WIDTH}}" for cell in cells)

@@ -4,35 +4,37 @@ For each variant, with a constant rate and with one that decays to 0 over the ru
 loss in y, means over the last 256 batches before the steps of the table, and over seeds (options.txt).
 """
 
+import argparse
+from collections.abc import Sequence
+
 import numpy as np
 
-from ensembles.options import parse
+from ensembles.options import opened, parse
 from ensembles.sine import build, members, parser
-from ensembles.sweep import WINDOW, Sweep, window
+from ensembles.sweep import WINDOW, window
+from experiments.experiment import Experiment
+from keras_sip.files import write_atomically
 
 VARIANTS = ("sip_l1", "sip", "sip_relative", "sip_curvature", "sip_adjoint", "adam")
 TABLE_STEPS = (1000, 3000, 10_000, 30_000, 100_000)
 
 
-def main(experiment, argv=None):
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Train all variants, then write options.txt; returns the exit code."""
     options = parse_options(argv)
-    sweep = Sweep(options.output / "curves", quiet=options.quiet)
-    results = {}
-    try:
-        for name in options.variants:
-            for decay in options.schedules:
-                results[name, decay] = curves(experiment, name, decay, sweep, options)
-    except KeyboardInterrupt:
-        print("\nInterrupted. To go on, give the same command with --resume.")
-        return 130
-    text = table(experiment, results, options)
-    (options.output / "options.txt").write_text(text, encoding="utf-8")
-    print(f"\n{text}")
-    return 0
+    with opened(options) as (ended, sweep):
+        results = {
+            (name, schedule): curves(experiment, name, schedule, sweep, options)
+            for name in options.variants
+            for schedule in options.schedules
+        }
+        text = table(experiment, results, options)
+        write_atomically(options.output / "options.txt", text.encode())
+        print(f"\n{text}")
+    return ended.code
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     result = parser("sine.py --study options", __doc__, "runs/sine_options")
     add = result.add_argument
     add("--xi", type=float, nargs="+", default=[32.0], help="conditioning, one or several (default: 32)")

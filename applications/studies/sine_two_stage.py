@@ -9,6 +9,9 @@ Writes two_stage.txt and two_stage.png: over the first component of the observat
 and of what networks make of new observations; the grey lines are the true causes.
 """
 
+import argparse
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -17,41 +20,46 @@ import keras_sip
 from ensembles.options import parse
 from ensembles.sine import parser
 from experiments import figures
+from experiments.experiment import Experiment
+from experiments.runner import writing_to
 from keras_sip import plotting
 from keras_sip.errors import check_positive_int
+from keras_sip.files import write_atomically
 
 STEPS_PER_EXECUTION = 250
 BATCH, EVALUATION = 100, 1024
 LABELS = {"two-stage, random starts": "random", "two-stage, start 0": "zero"}
 
 
-def main(experiment, argv=None):
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
     """Label, train, and draw; returns the exit code."""
     options = parse_options(argv)
-    options.output.mkdir(parents=True, exist_ok=True)
-    simulator = keras_sip.RotatedSine(xi=options.xi, phi=options.phi, map=options.map)
-    solver = experiment.variants["sip"].solver(options)
-    y, _ = keras_sip.evaluation_set(simulator, options.examples, seed=0)
-    labels = {name: label(simulator, solver, y, start) for name, start in LABELS.items()}
-    found = {name: residual_share(simulator, y, *labelled) for name, labelled in labels.items()}
-    errors, losses, pictures = {}, {}, {}
-    unseen = keras_sip.evaluation_set(simulator, EVALUATION, seed=1)
-    for name in [*LABELS, "SIP"]:
-        models = [train(experiment, simulator, solver, y, labels.get(name), seed, options) for seed in options.seeds]
-        measured = [model.evaluate(*unseen, batch_size=EVALUATION, verbose=0, return_dict=True) for model in models]
-        errors[name] = [entry["x_error"] for entry in measured]
-        losses[name] = [entry["loss"] for entry in measured]
-        pictures[name] = models[0](unseen[0]).numpy()
-        print(f"{name}: distance to the nearest solution {np.mean(errors[name]):.4f}", flush=True)
-    text = table(errors, losses, found, options)
-    (options.output / "two_stage.txt").write_text(text, encoding="utf-8")
-    print(f"\n{text}")
-    if figures.available():
-        figures.save(figure(simulator, y, labels, unseen[0], pictures, options), options.output / "two_stage.png")
-    return 0
+    with writing_to(options.output) as ended:
+        simulator = keras_sip.RotatedSine(xi=options.xi, phi=options.phi, map=options.map)
+        solver = experiment.variants["sip"].solver(options)
+        y, _ = keras_sip.evaluation_set(simulator, options.examples, seed=0)
+        labels = {name: label(simulator, solver, y, start) for name, start in LABELS.items()}
+        found = {name: residual_share(simulator, y, *labelled) for name, labelled in labels.items()}
+        errors, losses, pictures = {}, {}, {}
+        unseen = keras_sip.evaluation_set(simulator, EVALUATION, seed=1)
+        for name in [*LABELS, "SIP"]:
+            models = [
+                train(experiment, simulator, solver, y, labels.get(name), seed, options) for seed in options.seeds
+            ]
+            measured = [model.evaluate(*unseen, batch_size=EVALUATION, verbose=0, return_dict=True) for model in models]
+            errors[name] = [entry["x_error"] for entry in measured]
+            losses[name] = [entry["loss"] for entry in measured]
+            pictures[name] = models[0](unseen[0]).numpy()
+            print(f"{name}: distance to the nearest solution {np.mean(errors[name]):.4f}", flush=True)
+        text = table(errors, losses, found, options)
+        write_atomically(options.output / "two_stage.txt", text.encode())
+        print(f"\n{text}")
+        if figures.available():
+            figures.save(figure(simulator, y, labels, unseen[0], pictures, options), options.output / "two_stage.png")
+    return ended.code
 
 
-def parse_options(argv):
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     result = parser("sine.py --study two_stage", __doc__, "runs/sine_two_stage")
     add = result.add_argument
     add("--xi", type=float, default=1.0, help="conditioning (default: %(default)s)")

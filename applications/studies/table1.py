@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_sip
+from experiments.run import Models, Run
 from keras_sip.simulators.base import split_observation
 
 BATCH = 64
@@ -14,22 +15,21 @@ MOST_CALLS = 20
 GRADIENT_STEPS, GRADIENT_STEP = 200, 0.03
 
 
-def table1(models, observation, x_true, labels, refining_solver):
+def table1(run: Run, models: Models, refining_solver: keras_sip.InverseSolver) -> str:
     """Text of the table, for the first trained model with a solver.
 
     Quality is the mean error in x over the first examples of the evaluation set. The network and its refinement answer
     the whole batch at once; the solvers run on the same batch from x = 0.
     """
     method, model = next((method, model) for method, model in models.items() if model.solver is not None)
-    first = tf.nest.map_structure(lambda entry: entry[:BATCH], observation)
-    x_true = x_true[:BATCH]
+    first, x_true = run.shown_examples(BATCH)
     simulator = model.simulator
     y_target, context = split_observation(first)
     start = tf.zeros_like(x_true)
 
     seconds, x = _timed(tf.function(lambda: model(first, training=False), autograph=False))
     aim = _error(simulator, x, x_true)
-    rows = [(f"network ({labels[method]})", seconds, aim, _objective(simulator, x, y_target, context), "1 call")]
+    rows = [(f"network ({run.labels[method]})", seconds, aim, _objective(simulator, x, y_target, context), "1 call")]
 
     iterative = keras_sip.ReverseSimulation()
     rows.append(

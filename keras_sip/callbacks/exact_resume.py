@@ -8,6 +8,7 @@ import keras
 from keras_sip.callbacks.follower import Follower
 from keras_sip.checkpoints import Checkpoints
 from keras_sip.errors import check_number, check_positive_int, three_part
+from keras_sip.locks import FolderLock
 
 
 class ExactResume(Follower):
@@ -32,7 +33,7 @@ class ExactResume(Follower):
         seconds: Seconds between checkpoints, or None.
 
     Raises:
-        OutputError: At the start or when saving: the folder cannot be written.
+        OutputError: At the start or when saving: the folder cannot be written, or another process writes there.
         DamagedFileError: All checkpoints are damaged.
     """
 
@@ -43,6 +44,7 @@ class ExactResume(Follower):
         self.seconds = None if seconds is None else check_number("seconds", seconds)
         self._saved_step: int | None = None
         self._restored_step: int | None = None
+        self._lock: FolderLock | None = None
 
     def restore(self, model: keras.Model) -> int:
         """Make `model` what it was at the newest whole checkpoint; returns its step, 0 where there is none."""
@@ -67,6 +69,8 @@ class ExactResume(Follower):
                 )
             )
         self.checkpoints.prepare()
+        # Kept after a training that ended with an error; a second fit of this process goes on with it.
+        self._lock = self._lock or FolderLock(self.checkpoints.folder)
         self._by_epochs = self.params.get("epochs", 1) > 1
         if self._by_epochs and self.step % (self.params["steps"] or 1):
             raise ValueError(
@@ -99,5 +103,12 @@ class ExactResume(Follower):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self.save()
+        self.close()
         # A second fit goes on from here.
         self._restored_step = self._first_step = self.step
+
+    def close(self) -> None:
+        """Let other processes have the folder; fit does it, unless it ended with an error."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None

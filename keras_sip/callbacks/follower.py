@@ -6,6 +6,8 @@ import time
 
 import keras
 
+from keras_sip.training.network import updates_of
+
 RUNNING_MEAN = 10
 
 
@@ -19,7 +21,7 @@ class Follower(keras.callbacks.Callback):
         compile_seconds: In the first execution.
 
     Args:
-        first_step: Steps done before; None reads it off the optimizer when training begins.
+        first_step: Steps done before; None reads it off the model when training begins.
     """
 
     def __init__(self, first_step: int | None = None) -> None:
@@ -48,12 +50,12 @@ class Follower(keras.callbacks.Callback):
         return means
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self.step = _optimizer_steps(self.model) if self._first_step is None else self._first_step
+        self.step = _steps_done(self.model) if self._first_step is None else self._first_step
         self._timed_from = self._batches = None
         self.train_seconds = self.compile_seconds = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._epoch_began, self._updates_before = self.step, _optimizer_steps(self.model)
+        self._epoch_began, self._updates_before = self.step, _steps_done(self.model)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         if _metrics_are_empty(self.model):
@@ -80,7 +82,7 @@ class Follower(keras.callbacks.Callback):
         done, steps = batch + 1, self.params.get("steps")
         if not steps or done <= steps:
             return done
-        return min(done, max(steps, _optimizer_steps(self.model) - self._updates_before))
+        return min(done, max(steps, _steps_done(self.model) - self._updates_before))
 
     def _remember(self, count, logs):
         """Undo Keras' mean over the epoch: n m_n - k m_k is the sum over the batches k + 1 to n."""
@@ -94,12 +96,12 @@ class Follower(keras.callbacks.Callback):
         self._before = sums
 
 
-def _optimizer_steps(model):
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None:
+def _steps_done(model: keras.Model) -> int:
+    """Training steps, of which with gradient accumulation several make one change of the weights."""
+    if getattr(model, "optimizer", None) is None:
         return 0
     method = getattr(model, "method", None)
-    return int(optimizer.iterations) // getattr(method, "optimizer_steps", 1)
+    return int(updates_of(model.optimizer)) // getattr(method, "optimizer_steps", 1)
 
 
 def _metrics_are_empty(model):

@@ -104,11 +104,11 @@ class NonFiniteGuard(Follower):
             return None
         observation, *_ = _parts(batch)
         y_target, context = split_observation(observation)
-        simulator = self.model.simulator
+        physics = self.model.physics
         x = self.model(observation, training=True)
         # Batch norm has moved its statistics.
         self._restore()
-        objective = simulator.objective(simulator.forward(x, context), y_target, context).numpy()
+        objective = physics.loss(physics.simulator.forward(x, context), y_target, context).numpy()
         bad = np.flatnonzero(~np.isfinite(objective))
         if bad.size:
             return {"index": int(bad[0]), "what": f"a loss of {objective[bad[0]]}"}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_sip.data import as_observation
 from keras_sip.ops import batched
 from keras_sip.simulators.base import split_observation
 
@@ -37,12 +38,14 @@ class Probe:
     def __init__(self, model: "SIPModel", evaluation: Any) -> None:
         self.model = model
         observation, x_true = evaluation if isinstance(evaluation, tuple) else (evaluation, None)
-        self.observation = model._as_observation(observation)
+        self.observation = as_observation(model.simulator, observation)
         self.x_true = None if x_true is None else model.simulator.as_x(x_true)
         self._answer = tf.function(self._answered)
         self._solve = tf.function(self._solved)
 
     def measure(self) -> Measured:
+        # As `evaluate` does: curves and the table of a model say the same.
+        self.model.measure_statistics()
         y_target, _ = split_observation(self.observation)
         x, y, loss = self._answer(self.observation)
         scalars = {"loss/evaluation": float(np.mean(loss))}
@@ -59,29 +62,24 @@ class Probe:
 
     def _answered(self, observation):
         y_target, context = split_observation(observation)
-        simulator = self.model.simulator
         x = self.model(observation, training=False)
-        y = simulator.forward(x, context)
-        return x, y, simulator.objective(y, y_target, context)
+        y = self.model.simulator.forward(x, context)
+        return x, y, self.model.physics.loss(y, y_target, context)
 
     def _solved(self, observation):
         y_target, context = split_observation(observation)
-        model, simulator = self.model, self.model.simulator
-        z, _ = model.predict_scaled(observation, training=False)
-        with tf.GradientTape() as tape:
-            tape.watch(z)
-            y = model.simulate_scaled(z, context)
-        cotangent = simulator.objective_gradient(y, y_target, context)
-        gradient = tape.gradient(y, z, output_gradients=cotangent, unconnected_gradients="zero")
-        _, result = model.solve_scaled(z, y_target, context)
-        before = simulator.objective(y, y_target, context)
-        after = simulator.objective(model.simulate_scaled(z + result.update, context), y_target, context)
+        physics = self.model.physics
+        z, _ = self.model.scaled_network(observation, training=False)
+        _, downhill, _ = physics.adjoint(z, y_target, context)
+        y, result = physics.solve(z, y_target, context, self.model.method.solver)
         return {
             "solver/failed": tf.cast(result.failed, tf.float32),
-            "solver/not_descending": tf.cast(~(after < before), tf.float32),
+            "solver/not_descending": tf.cast(
+                physics.not_descending(z, y, result.update, y_target, context), tf.float32
+            ),
             "solver/steps": result.num_steps,
             "norm/update": _root_mean_square(result.update),
-            "norm/gradient": _root_mean_square(gradient),
+            "norm/gradient": _root_mean_square(downhill),
         }, result.update
 
 

@@ -4,7 +4,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 from keras_sip.callbacks.follower import Follower
 
@@ -29,6 +29,8 @@ class ProgressBar(Follower):
     def __init__(self, title: str = "training", steps: int | None = None, stream: TextIO | None = None) -> None:
         super().__init__()
         self.title, self.steps, self.stream = title, steps, stream
+        # A ProgressLine while fit runs.
+        self.line: Any = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         super().on_train_begin(logs)
@@ -41,8 +43,14 @@ class ProgressBar(Follower):
         super().on_train_batch_end(batch, logs)
         self.line.show(self.step, self.running_means(), self.steps_per_second)
 
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        # An evaluation between steps; one by itself has no line.
+        if self.line is not None:
+            self.line.note("measuring ...")
+
     def on_train_end(self, logs: dict | None = None) -> None:
         self.line.close()
+        self.line = None
 
 
 class ProgressLine:
@@ -61,12 +69,12 @@ class ProgressLine:
         self.title, self.steps, self.budget = title, steps, budget
         self.stream = stream or sys.stdout
         self.on_terminal = self.stream.isatty()
-        self._shown_at = 0.0
+        self._shown_at, self._step = 0.0, 0
 
     def note(self, text: str) -> None:
-        """A word on what is going on before there is a first step."""
+        """A word on what is going on while no step ends: compiling, measuring."""
         if self.on_terminal:
-            self._draw(f"{self.title}  {text}")
+            self._draw(f"{self.title} {f'after step {self._step}: ' if self._step else ' '}{text}")
 
     def show(self, step: int, means: Mapping[str, float], steps_per_second: float, train_seconds: float = 0.0) -> None:
         """Redraw the line, or print one if the last is some time ago.
@@ -77,6 +85,7 @@ class ProgressLine:
             steps_per_second: 0 where it is not known yet.
             train_seconds: Of the budget, where there is one.
         """
+        self._step = step
         now, last = time.monotonic(), self._share_done(step, train_seconds) >= 1
         pause = SECONDS_BETWEEN_DRAWS if self.on_terminal else SECONDS_BETWEEN_LINES
         if now - self._shown_at < pause and not last:

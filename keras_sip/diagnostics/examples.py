@@ -1,5 +1,6 @@
-"""The examples that are looked at, and errors between them, in float64 whatever the simulator's precision."""
+"""The examples that are looked at, the inverse problems made of them, and errors in float64, whatever the precision."""
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,3 +84,49 @@ def objectives(simulator, x, y_target, context):
 
 def is_finite(*tensors):
     return all(np.isfinite(np.asarray(tensor)).all() for tensor in tensors)
+
+
+class Start(NamedTuple):
+    """Where the examples come from; see `check_solver`."""
+
+    x: Any
+    context: Any
+    x0: Any
+    num_examples: int
+    distance: float
+    seed: int
+
+
+class InverseProblems:
+    """Noise-free: P(x) = y*, y* = P(x*). Made when first asked for, so that what a simulator raises is a finding."""
+
+    def __init__(self, simulator, start):
+        self.simulator, self.start = simulator, start
+
+    @functools.cached_property
+    def _examples(self):
+        start = self.start
+        return draw(self.simulator, start.num_examples, start.seed, start.x, start.context)
+
+    @property
+    def x_true(self):
+        return self._examples.x
+
+    @property
+    def context(self):
+        return self._examples.context
+
+    @property
+    def origin(self):
+        """Where the examples come from, in words."""
+        return self._examples.origin
+
+    @functools.cached_property
+    def x0(self):
+        if self.start.x0 is not None:
+            return self.simulator.as_x(self.start.x0)
+        return starts(self.x_true, self.start.distance)
+
+    @functools.cached_property
+    def y_target(self):
+        return self.simulator.forward(self.x_true, self.context)

@@ -11,6 +11,8 @@ from keras_sip.ops import (
     conjugate_gradient,
     derivatives,
     eigen,
+    lanczos,
+    linear_systems,
     moments,
     orthogonal,
     random_boxes,
@@ -19,8 +21,11 @@ from keras_sip.ops import (
     spectral_transforms,
     staggered,
     stencils,
+    time_integration,
     truncated_cg,
 )
+from keras_sip.ops.linear_systems import cholesky_solve, solve, solve_block_tridiagonal
+from keras_sip.ops.time_integration import integrate, runge_kutta_4
 
 __all__ = [
     "advection",
@@ -29,6 +34,8 @@ __all__ = [
     "conjugate_gradient",
     "derivatives",
     "eigen",
+    "lanczos",
+    "linear_systems",
     "moments",
     "orthogonal",
     "truncated_cg",
@@ -38,4 +45,10 @@ __all__ = [
     "spectral_transforms",
     "staggered",
     "stencils",
+    "time_integration",
+    "cholesky_solve",
+    "integrate",
+    "runge_kutta_4",
+    "solve",
+    "solve_block_tridiagonal",
 ]

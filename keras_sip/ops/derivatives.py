@@ -2,26 +2,34 @@
 
 Throughout, f maps `[B, *x]` to `[B, *y]` so that y_i depends on x_i alone (it may close over constants `[B, ...]`), and
 J is the Jacobian of each example, y_size x x_size, never formed unless asked for. Everything works eagerly, in graphs,
-under XLA and in while loops, also where f itself holds loops, FFTs, gathers or custom gradients.
+under XLA and in while loops, also where f itself holds FFTs, gathers, custom gradients or `ops.integrate`.
+
+A raw `tf.while_loop` in f is differentiated by TensorFlow: eagerly and in graphs as well as any. Under XLA J v fails
+where the loop reads constants ("Cannot find body function"), and where it indexes with its counter the program is
+compiled anew for every new x, or not at all ("must be a compile-time constant"). `ops.integrate` has none of this.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
+
+Function = Callable[[tf.Tensor], tf.Tensor]
+Product = Callable[[tf.Tensor], tf.Tensor]
 
 ZERO = tf.UnconnectedGradients.ZERO
 
 
-def jvp(f, x, v):
-    """(f(x), J v): the directional derivative along v `[B, *x]`, forward mode.
+def jvp(f: Function, x: tf.Tensor, v: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """(f(x), J v): the directional derivative along v `[B, *x]`. Costs two to three evaluations of f.
 
-    Costs about two evaluations of f and keeps no intermediate results. For many directions at one x use `linearize`.
+    For many directions at one x use `linearize`. (Not `tf.autodiff.ForwardAccumulator`, which passes over custom
+    gradients in graphs: J v of a function that has one would be 0 or that of what is inside, without a word.)
     """
-    x = tf.convert_to_tensor(x)
-    with tf.autodiff.ForwardAccumulator(x, tf.convert_to_tensor(v, x.dtype)) as accumulator:
-        y = f(x)
-    return y, accumulator.jvp(y, unconnected_gradients=ZERO)
+    y, product, _ = linearize(f, x)
+    return y, product(tf.convert_to_tensor(v, y.dtype))
 
 
-def vjp(f, x, w):
+def vjp(f: Function, x: tf.Tensor, w: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
     """(f(x), J^T w) for w `[B, *y]`, reverse mode. Costs two to three evaluations of f and keeps its intermediates."""
     x = tf.convert_to_tensor(x)
     with tf.GradientTape() as tape:
@@ -30,7 +38,7 @@ def vjp(f, x, w):
     return y, tape.gradient(y, x, output_gradients=w, unconnected_gradients=ZERO)
 
 
-def linearize(f, x):
+def linearize(f: Function, x: tf.Tensor) -> tuple[tf.Tensor, Product, Product]:
     """(f(x), v -> J v, w -> J^T w): f evaluated once, the products as often as you like.
 
     A product costs one to two evaluations of f, which is not evaluated again: its intermediate results are kept as long
@@ -57,13 +65,13 @@ def linearize(f, x):
     return y, product, transposed_product
 
 
-def gradient(objective, x):
+def gradient(objective: Function, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """(L, dL/dx) of an objective `[B, *x]` to `[B]`: `[B]` and `[B, *x]`. Costs two to three evaluations of it."""
     # Without w the tape takes ones: the derivative of the sum over the batch, which is that of each example.
     return vjp(objective, x, None)
 
 
-def jacobian(f, x):
+def jacobian(f: Function, x: tf.Tensor) -> tf.Tensor:
     """The Jacobian of each example, dense: `[B, y_size, x_size]`, x and y flattened row by row.
 
     Costs one evaluation of f and min(x_size, y_size) products, unrolled: for small x or y. (Measured as fast as
@@ -79,7 +87,7 @@ def jacobian(f, x):
     return tf.stack(columns, axis=2)
 
 
-def hessian(objective, x):
+def hessian(objective: Function, x: tf.Tensor) -> tf.Tensor:
     """The Hessian of an objective `[B, *x]` to `[B]` in each example, dense: `[B, n, n]` with n = x_size.
 
     Costs one gradient and n products with its transposed Jacobian, unrolled: for small x. Symmetric to rounding.

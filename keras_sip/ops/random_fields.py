@@ -66,6 +66,43 @@ def smooth_noise(
     return field - tf.reduce_mean(field, axis=axes, keepdims=True)
 
 
+def gaussian_field(
+    shape: Sequence[int],
+    seed: Any,
+    *,
+    spacing: float = 1.0,
+    length: float = 10.0,
+    smoothness: float = 2.0,
+    dtype: str = "float32",
+) -> tf.Tensor:
+    """Gaussian random fields of mean 0 and variance 1, on average over the cells, that are not periodic.
+
+    Independent modes in the cosine basis (no slope at the walls) with the standard deviations
+
+        (|kappa|^2 + 1 / length^2)^(-smoothness / 2),    kappa = pi k / (N dx),
+
+    the constant mode left out: the covariance (-laplace + 1 / length^2)^-smoothness, scaled.
+
+    Args:
+        shape: `[B, *resolution, C]`, ints; one to three spatial axes; channels are independent.
+        seed: Anything that `as_seed` takes.
+        spacing: dx, the width of a cell.
+        length: Waves longer than 2 pi times this are about equally strong.
+        smoothness: Amplitudes of short waves fall as |kappa|^-smoothness.
+        dtype: "float32" or "float64"; both give the same field to rounding.
+
+    Source: F. Lindgren, H. Rue, J. Lindstrom, An explicit link between Gaussian fields and Gaussian Markov random
+    fields (2011), Section 2.
+    """
+    frequencies = transforms.mode_frequencies(tuple(shape[1:-1]), spacing, "cosine")
+    squares = (2 * np.pi) ** 2 * sum(q**2 for q in frequencies)
+    deviation = (squares + length**-2) ** (-smoothness / 2)
+    deviation.flat[0] = 0.0
+    deviation /= np.sqrt(np.mean(deviation**2))
+    modes = normal(shape, seed, dtype=dtype) * tf.constant(deviation[..., None], dtype)
+    return transforms.inverse_cosine_transform(modes, range(1, len(shape) - 1))
+
+
 def as_seed(seed: Any) -> tf.Tensor:
     """A seed for TensorFlow's stateless random functions: an int64 tensor `[2]`.
 

@@ -77,7 +77,7 @@ class Muon(keras.optimizers.Optimizer):
         """Whether the variable is a kernel for Muon, and not Adam's."""
         if len(variable.shape) < 2 or any(name in variable.path for name in self.exclude):
             return False
-        return min(_matrix_shape(variable.shape)) > 1
+        return min(matrix_shape(variable.shape)) > 1
 
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         index = self._get_variable_index(variable)
@@ -91,7 +91,7 @@ class Muon(keras.optimizers.Optimizer):
         self.assign_sub(variable, rate * step)
 
     def _orthogonal(self, kernel):
-        shape = _matrix_shape(kernel.shape)
+        shape = matrix_shape(kernel.shape)
         factor = orthogonalize(tf.reshape(kernel, shape), steps=self.iterations_of_root)
         return tf.reshape(SIZE_OF_ADAM * max(shape) ** 0.5 * factor, kernel.shape)
 
@@ -115,7 +115,7 @@ class Muon(keras.optimizers.Optimizer):
         }
 
 
-def _matrix_shape(shape):
+def matrix_shape(shape):
     """(n_in, n_out) of a kernel `[..., in, out]`."""
     inputs = 1
     for size in shape[:-1]:

@@ -26,6 +26,8 @@ class SecondOrderOptimizer(keras.optimizers.Optimizer):
 
     # Whether products with the Gauss-Newton matrix are needed, and so a loss that is a half sum of squares.
     needs_least_squares = False
+    # Whether each residual must belong to one example, as it does not behind batch norm.
+    needs_independent_examples = False
 
     def __init__(self, learning_rate: LearningRate, *, name: str | None = None, **kwargs: Any) -> None:
         given = {option: kwargs[option] for option in UNSUPPORTED if kwargs.get(option) is not None}

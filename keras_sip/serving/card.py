@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_sip._version import __version__
 from keras_sip.files import write_atomically
+from keras_sip.untrusted import code, markdown, without_html
 
 CARD, METRICS = "README.md", "metrics.json"
 
@@ -32,8 +33,8 @@ _TEMPLATE = """# {title}
 ## Know before use
 
 - Inputs are observations like those the model was trained on; outside of them its answers are unchecked.
-- An example with NaN or Inf in it gets no answer: exported models flag it (`valid` is false, x is NaN); `predict` and
-  the command line refuse arrays that hold one, naming the example. The other examples are not affected.
+- An observation with NaN or Inf in it is answered with NaN by `predict`, `refine` and exported models, which flag it
+  (`valid` is false); the others are not affected. The command line refuses the file and names the examples.
 - `refine` never raises an example's objective in y. Where the problem is ill-posed (many x explain y almost equally
   well), a lower objective can come with a larger error in x.
 """
@@ -47,25 +48,28 @@ def model_card(model, *, title, use, measured=None, facts=None):
         title: Its heading.
         use: Markdown that shows how to load it.
         measured: {name: number or text} of results, or None.
-        facts: {name: text} of how it was made (command, seeds, time), or None.
+        facts: {name: Markdown} of how it was made (command, seeds, time), or None.
+
+    Names and texts of the model, which may have come from a file, are shown and never read as Markdown or HTML.
     """
     simulator = model.simulator
     rows = {
-        "simulator": f"`{simulator!r}`",
-        "solver": f"`{model.solver!r}`",
-        "training method": f"`{model.method!r}`",
-        "network": f"{model.network.name}, {model.network.count_params():,} weights",
-        **(facts or {}),
+        "simulator": code(repr(simulator)),
+        "solver": code(repr(model.solver)),
+        **_prior(model),
+        "training method": code(repr(model.method)),
+        "network": f"{markdown(model.network.name)}, {model.network.count_params():,} weights",
+        **{markdown(name): _cell(value) for name, value in (facts or {}).items()},
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
         "machine": ", ".join(f"{value} {name}" for name, value in machine().items()),
     }
     return _TEMPLATE.format(
-        title=title,
+        title=markdown(title),
         answers=(
             f"Finds x `[batch, {_shape(simulator.x_shape)}]` of an observation y "
             f"`[batch, {_shape(simulator.y_shape)}]` ({simulator.dtype}), where y = P(x)."
         ),
-        rows="\n".join(f"| {name} | {_cell(value)} |" for name, value in rows.items()),
+        rows="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
         measured=_section(measured) if measured else "",
         use=use,
     )
@@ -98,16 +102,23 @@ def command():
 
 
 def _section(measured):
-    lines = "\n".join(f"| {name} | {_number(value)} |" for name, value in measured.items())
+    lines = "\n".join(f"| {markdown(name)} | {_number(value)} |" for name, value in measured.items())
     return f"\n## Measured\n\n| | |\n|---|---|\n{lines}\n"
 
 
+def _prior(model):
+    """What its solver takes x to be before y is seen, where it does."""
+    if not hasattr(model.solver, "prior_of_posterior"):
+        return {}
+    return {"prior": markdown(model.solver.prior_of_posterior(model.simulator).summary)}
+
+
 def _number(value):
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else markdown(value)
 
 
 def _cell(text):
-    return str(text).replace("|", "\\|")
+    return without_html(text).replace("|", "\\|")
 
 
 def _shape(shape):

@@ -1,5 +1,6 @@
 """A SIPModel as a SavedModel that serves with TensorFlow alone, or as an ONNX file."""
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -16,7 +17,11 @@ from keras_sip.files import new_folder, write_atomically, write_checksums, writi
 from keras_sip.ops import batched
 from keras_sip.serving import card
 from keras_sip.simulators.base import join_observation, split_observation
+from keras_sip.solvers.maximum_a_posteriori import posterior_solver
+from keras_sip.untrusted import code, one_line
 
+# Of the search for the most probable x, as in `SIPModel.posterior`.
+POSTERIOR_STEPS = 10
 FORMATS = ("tf_saved_model", "onnx")
 MANIFEST = "keras_sip.json"
 ONNX_PACKAGES = ("onnx", "onnxruntime", "tf2onnx")
@@ -24,7 +29,7 @@ ONNX_PACKAGES = ("onnx", "onnxruntime", "tf2onnx")
 _USE = """```python
 import tensorflow as tf
 
-served = tf.saved_model.load("{name}").signatures
+served = tf.saved_model.load({name}).signatures
 answer = served["infer"]({arguments})
 x, valid = answer["x"], answer["valid"]
 ```
@@ -46,15 +51,17 @@ def export_saved_model(model, path, *, jit_compile=False, title=None, facts=None
     - `infer(y, context_NAME...) -> x, valid`: the network's answer, in physical units;
     - `simulate(x, context_NAME...) -> y, valid`: y = P(x);
     - `refine(y, context_NAME..., steps) -> x, objective, valid`: the answer improved by at most `steps` steps (a scalar
-      int32) of the model's solver, no example's objective above that of `infer`; only where the model has a solver.
+      int32) of the model's solver, no example's objective above that of `infer`; only where the model has a solver;
+    - `uncertainty(y, context_NAME...) -> x, stddev, valid`: mean and standard deviation of x given y, those of
+      `SIPModel.posterior`; only where there is a prior: the solver's, or one measured on samples.
 
-    The batch size is free. `valid` `[B]` is false, and the answer NaN, for examples with a non-finite entry; the others
-    are not affected. Beside the graph: `README.md` (model card), `keras_sip.json` (version, shapes), `SHA256SUMS`.
+    The batch size is free; of an empty batch the answer is empty. `valid` `[B]` is false, and the answer NaN, for
+    examples with a non-finite entry; the others are not affected. Beside the graph: `README.md` (model card),
+    `keras_sip.json` (version, shapes), `SHA256SUMS`.
     The folder appears whole or not at all. The custom gradient of SIP training is not part of it.
 
     Args:
-        model: A `SIPModel` whose simulator needs no context, or one with `sample`, from which the context's shapes
-            are read.
+        model: A `SIPModel`; a simulator that needs a context says its entries by `sample` or `context_shape`.
         path: A folder that does not exist yet.
         jit_compile: Compile the signatures with XLA when they are called, once for each batch size.
         title, facts, measured: For the card, as in `keras_sip.serving.card.model_card`.
@@ -66,8 +73,8 @@ def export_saved_model(model, path, *, jit_compile=False, title=None, facts=None
     with new_folder(path) as folder:
         signatures = _write_saved_model(model, folder, jit_compile)
         use = _USE.format(
-            name=pathlib.Path(path).name,
-            arguments=", ".join(f"{name}={name}" for name in signatures["infer"]["inputs"]),
+            name=json.dumps(pathlib.Path(path).name),
+            arguments=", ".join(f"{name}={name}" for name in map(one_line, signatures["infer"]["inputs"])),
             signatures="\n".join(_signature_row(name, entry) for name, entry in signatures.items()),
         )
         text = card.model_card(model, title=title or model.name, use=use, facts=facts, measured=measured)
@@ -96,7 +103,7 @@ def export_onnx(model, path):
             three_part(
                 "the packages onnx, onnxruntime and tf2onnx, to write ONNX",
                 f"a Python environment without {', '.join(missing)}",
-                "Install them with: pip install keras_sip[onnx]",
+                'Install them from a checkout of keras_sip: pip install ".[onnx]"',
             )
         )
     path = pathlib.Path(path)
@@ -155,7 +162,8 @@ class _Answer(keras.Model):
     def call(self, inputs):
         context = {name.removeprefix("context_"): value for name, value in inputs.items() if name != "y"}
         observation, good = without_bad_examples(join_observation(inputs["y"], context or None))
-        x = self.model(observation, training=False)
+        z, _ = self.model.scaled_network(observation, training=False)
+        x = self.model.physics.to_physical(z)
         # ONNX selects by products with 0 and 1, in which a NaN to fill in would reach every example.
         return {"x": x, "valid": good & batched.all_finite(x)}
 
@@ -173,13 +181,31 @@ def _simulate(model, x, context):
 def _refine(model, y, context, steps):
     observation, good = without_bad_examples(join_observation(y, context))
     y_target, context = split_observation(observation)
-    physics = model._physics
-    z, _ = model.predict_scaled(observation, training=False)
-    result = model.solver.refine(physics, z, y_target, context, steps=steps)
-    objective = result.objective
-    answer = _flagged("x", physics.to_physical(result.x), good & tf.math.is_finite(objective))
-    nan = tf.constant(np.nan, objective.dtype)
-    return {**answer, "objective": tf.where(answer["valid"], objective, nan)}
+    physics = model.physics
+    z, _ = model.scaled_network(observation, training=False)
+    result = physics.refine(z, y_target, context, steps)
+    answer = _flagged("x", physics.to_physical(result.x), good & batched.all_finite(result.y))
+    nan = tf.constant(np.nan, result.objective.dtype)
+    return {**answer, "objective": tf.where(answer["valid"], result.objective, nan)}
+
+
+def _uncertainty(model, y, context):
+    observation, good = without_bad_examples(join_observation(y, context))
+    y_target, context = split_observation(observation)
+    z, _ = model.scaled_network(observation, training=False)
+    posterior = model.physics.posterior(z, y_target, context, POSTERIOR_STEPS)
+    deviation = posterior.stddev() + tf.zeros_like(z)
+    answer = _flagged("x", posterior.mean(), good & batched.all_finite(deviation))
+    return {**answer, "stddev": _flagged("stddev", deviation, answer["valid"])["stddev"]}
+
+
+def _gives_error_bars(model):
+    """Whether a prior is given, or can be measured on samples; and the objective is a half sum of squares."""
+    try:
+        posterior_solver(model.solver).check(model.simulator)
+    except TypeError:
+        return False
+    return True
 
 
 def _flagged(name, value, good):
@@ -201,9 +227,12 @@ def _write_saved_model(model, folder, jit_compile):
     if model.solver is not None:
         steps = tf.TensorSpec((), tf.int32, name="steps")
         endpoints["refine"] = (lambda y, context, steps: _refine(model, y, context, steps), (y, steps))
+    if _gives_error_bars(model):
+        endpoints["uncertainty"] = (lambda y, context: _uncertainty(model, y, context), (y,))
     served, signatures = {}, {}
     for name, (function, specs) in endpoints.items():
-        served[name] = _traced(function, specs, context, jit_compile)
+        with _context_said(simulator):
+            served[name] = _traced(function, specs, context, jit_compile)
         outputs = served[name].structured_outputs
         inputs = {spec.name: _description(spec) for spec in (*specs, *context.values())}
         signatures[name] = {"inputs": inputs, "outputs": {key: _description(outputs[key]) for key in outputs}}
@@ -222,11 +251,32 @@ def _traced(function, specs, context_spec, jit_compile):
 
     @tf.function(input_signature=given, jit_compile=jit_compile or None)
     def endpoint(value, *others):
-        others = [_checked(*pair) for pair in zip(others, given[1:], strict=True)]
-        context = dict(zip(context_spec, others, strict=False)) or None
-        return function(_checked(value, given[0]), context, *others[len(context_spec) :])
+        values = [_checked(*pair) for pair in zip((value, *others), given, strict=True)]
+        examples = tf.shape(value)[0]
+        batched_values = 1 + len(context_spec)
+        value, *entries = (_at_least_one(entry, examples) for entry in values[:batched_values])
+        context = dict(zip(context_spec, entries, strict=True)) or None
+        answer = function(value, context, *values[batched_values:])
+        return {name: entry[:examples] for name, entry in answer.items()}
 
     return endpoint.get_concrete_function()
+
+
+@contextlib.contextmanager
+def _context_said(simulator):
+    """What a user's `forward` raises without the context that it looks for, told in three parts."""
+    try:
+        yield
+    except Exception as error:
+        if simulator.context_spec() is not None:
+            raise
+        raise ValueError(
+            three_part(
+                "a simulator that runs without a context, or says the entries of its context",
+                f"neither `sample` nor `context_shape`, and without a context {type(error).__name__}: {error}",
+                'Define `context_shape`, such as {"mask": (16,)}: the shape of each entry without the batch axis.',
+            )
+        ) from error
 
 
 def _checked(value, spec):
@@ -238,12 +288,16 @@ def _checked(value, spec):
     return tf.ensure_shape(unknown, spec.shape, name=f"{spec.name}_must_have_the_shape_of_the_signature")
 
 
+def _at_least_one(value, examples):
+    """`value`, with an example of zeros where there are none: TensorFlow's convolutions fail on an empty batch."""
+    missing = tf.maximum(1 - examples, 0)
+    return tf.concat([value, tf.zeros([missing, *value.shape[1:]], value.dtype)], axis=0)
+
+
 def _context_spec(simulator):
-    """Specs of the context's entries with a free batch size; {} without context."""
-    return {
-        name: tf.TensorSpec(spec.shape, spec.dtype, name=f"context_{name}")
-        for name, spec in (simulator.context_spec() or {}).items()
-    }
+    """Specs of the context's entries with a free batch size; {} without context, or where nobody knows."""
+    entries = simulator.context_spec() or {}
+    return {name: tf.TensorSpec(spec.shape, spec.dtype, name=f"context_{name}") for name, spec in entries.items()}
 
 
 def _description(spec):
@@ -257,7 +311,7 @@ def _signature_row(name, signature):
 
 def _entry(name, description):
     shape = ", ".join("batch" if size is None else str(size) for size in description["shape"])
-    return f"`{name}` {description['dtype']} `[{shape}]`"
+    return f"{code(name)} {description['dtype']} `[{shape}]`"
 
 
 def _check_onnx(path, specs):

@@ -10,6 +10,7 @@ from keras_sip._version import __version__
 from keras_sip.errors import three_part
 from keras_sip.files import CHECKSUMS, DamagedFileError, verify_checksums
 from keras_sip.serving.export import MANIFEST
+from keras_sip.untrusted import one_line
 
 MODEL = "model.keras"
 SAVED_MODEL = "saved_model"
@@ -22,7 +23,8 @@ PLACES = (PACKAGE / "saved_models", PACKAGE.parent / "saved_models")
 def load_pretrained(name, folder=None):
     """The trained `SIPModel` of an application, ready to `predict` and `refine`.
 
-    The files' checksums are verified first. Loading keeps Keras' safe mode: no code of the file is run.
+    The files' checksums are verified first: that they are whole, not who wrote them. Loading keeps Keras' safe mode: no
+    code of the file is run.
 
     Args:
         name: Such as "poisson"; `python -m keras_sip list` shows all.
@@ -34,24 +36,31 @@ def load_pretrained(name, folder=None):
     """
     path = find_pretrained(name, folder)
     description = read_manifest(path)
-    written_by = description["keras_sip"]
+    written_by = one_line(description["keras_sip"])
     if written_by != __version__:
         warnings.warn(
             three_part(
                 f"a model written by keras_sip {__version__}, the version installed here",
                 f"{path}, written by {written_by}",
-                f"If its answers look wrong, install that version: pip install keras_sip=={written_by}",
+                f"If its answers look wrong, install {written_by} from its source: pip install . in a checkout of it.",
             ),
             stacklevel=2,
         )
     try:
         return keras.saving.load_model(path / MODEL)
     except Exception as error:
+        remedy = f"Install {written_by}, which wrote it, from its source: pip install . in a checkout of it."
+        if "safe_mode=False" in str(error):
+            remedy = (
+                "It holds Python code, such as that of a Lambda layer, which would run with your rights when loaded. "
+                "Ask for one made of registered layers; whose code you have read and trust, you may load by "
+                "keras.saving.load_model(path, safe_mode=False)."
+            )
         raise ValueError(
             three_part(
                 f"a model that keras_sip {__version__} can read in {path}",
                 f"one written by {written_by}, on which Keras {keras.__version__} says: {_first_line(error)}",
-                f"Install the version that wrote it: pip install keras_sip=={written_by}",
+                remedy,
             )
         ) from error
 
@@ -100,4 +109,4 @@ def read_manifest(path):
 
 
 def _first_line(error):
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return one_line(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__

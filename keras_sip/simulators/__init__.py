@@ -3,10 +3,19 @@
 from keras_sip.simulators.abilities import (
     Ability,
 )
+from keras_sip.simulators.acoustic_wave import (
+    AcousticWave,
+)
 from keras_sip.simulators.base import (
     Simulator,
     join_observation,
     split_observation,
+)
+from keras_sip.simulators.constrained import (
+    Constrained,
+)
+from keras_sip.simulators.darcy_flow import (
+    DarcyFlow,
 )
 from keras_sip.simulators.degraded import (
     Degraded,
@@ -25,6 +34,10 @@ from keras_sip.simulators.navier_stokes import (
 )
 from keras_sip.simulators.nondimensional import (
     Nondimensional,
+)
+from keras_sip.simulators.ode import (
+    LotkaVolterra,
+    ODESimulator,
 )
 from keras_sip.simulators.poisson import (
     Poisson,
@@ -48,12 +61,17 @@ from keras_sip.simulators.wrapper import (
 
 __all__ = [
     "Ability",
+    "AcousticWave",
+    "Constrained",
+    "DarcyFlow",
     "Degraded",
     "DiagonalForm",
     "Exponential",
     "Heat",
+    "LotkaVolterra",
     "NavierStokes",
     "Nondimensional",
+    "ODESimulator",
     "Poisson",
     "QuarticBowl",
     "ReverseForm",

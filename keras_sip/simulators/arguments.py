@@ -77,7 +77,7 @@ def as_field(simulator: Any, name: str, value: Any, shape: tuple[int, ...], *, w
     return tf.cast(tensor, dtype)
 
 
-def split_observation(observation: Any) -> tuple[Any, dict[str, Any] | None]:
+def split_observation(observation: Any) -> tuple[Any, Any]:
     """(y, context) of an observation, which is y or {"y": ..., "context": ...}."""
     if not isinstance(observation, dict):
         return observation, None

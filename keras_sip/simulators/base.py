@@ -74,14 +74,18 @@ class Simulator:
     Source: the paper's Eq. 1; the split into process and known inverse is its Section 3.
     """
 
+    x_shape: tuple[int, ...]
+    y_shape: tuple[int, ...]
     dtype = "float32"
     # Whether forward, its solvers and sample run faster under XLA on a CPU too: a measurement, see
     # benchmarks/train_step.py and benchmarks/fluid.py. What is compiled must then be XLA's, `sample` included.
-    prefers_xla = False
+    prefers_xla: bool | None = None
     # P mode by mode, a `DiagonalForm`, where it is linear and diagonal in a spectral basis: see `SpectralSimulator`.
-    diagonal_form = None
+    diagonal_form: Any = None
     # What a run backward in time tells about x, a `ReverseForm`, where the process can be reversed.
-    reverse_form = None
+    reverse_form: Any = None
+    _init_call: tuple
+    _init_arguments: dict[str, Any]
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)

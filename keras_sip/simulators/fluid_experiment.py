@@ -61,7 +61,8 @@ def reverse_centres(
     Returns:
         Two lists of `[B, 2]`, one entry for each time 0, dt, ..., t; and y.
     """
-    forward, backward = [], []
+    forward: list[tf.Tensor] = []
+    backward: list[tf.Tensor] = []
 
     def centres_into(centres):
         return lambda velocity, marker: centres.append(moments.centre_of_mass(marker, simulator.spacing))

@@ -74,7 +74,7 @@ class FunctionSimulator(Simulator):
                 _check_callable(name, function)
         self.x_shape = _checked_shape("x_shape", x_shape)
         self.dtype = dtype
-        self._functions = {"forward": fn, "inverse": inverse, "sample": sample}
+        self._functions: dict[str, Any] = {"forward": fn, "inverse": inverse, "sample": sample}
         self._declared_x_scale = x_scale
         self._declared_context_shape = context_shape
         self._takes_context = "context" in inspect.signature(fn).parameters

@@ -42,6 +42,7 @@ class Heat(SpectralSimulator):
 
     # Strengths of the boxes are near 1.
     x_scale = 1.0
+    prefers_xla = False
 
     def __init__(
         self,

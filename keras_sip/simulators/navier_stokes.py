@@ -95,7 +95,7 @@ class NavierStokes(Simulator):
 
     # The process --------------------------------------------------------------------------------------------------
 
-    def forward(self, x: tf.Tensor, context: Context = None) -> tf.Tensor:
+    def forward(self, x: tf.Tensor, context: Any = None) -> tf.Tensor:
         return self.run(self.initial_velocity(x), context["marker"])[1]
 
     @property
@@ -224,7 +224,7 @@ class NavierStokes(Simulator):
                     "Pass the picture at time 0 as context; the one at time t is y.",
                 )
             )
-        context = super().as_context(context)
+        context = super().as_context(context) or {}
         marker = as_field(self, "context['marker']", context["marker"], self.y_shape, widen=True)
         return {**context, "marker": self._as_marker(marker, "context['marker']")}
 

@@ -42,6 +42,7 @@ class Poisson(SpectralSimulator):
     """
 
     x_scale = 1.0
+    prefers_xla = False
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_sip.errors import check_choice, check_number, check_positive_int, must_define, three_part
 from keras_sip.ops import spectral_transforms as transforms
 from keras_sip.simulators.base import Context, Simulator, check_resolution
+from keras_sip.simulators.measured_form import LARGEST_LEAKAGE, measured_leakage
 
 TRANSFORMS = {
     "sine": (transforms.sine_transform, transforms.sine_transform),
@@ -34,6 +35,42 @@ class DiagonalForm(NamedTuple):
     transfer: np.ndarray
     mode_size: float
     channel_axis: int
+
+    @classmethod
+    def in_basis(cls, basis: str, resolution: tuple[int, ...], transfer: np.ndarray) -> Self:
+        """The form of one spectrum `[*modes]` for all channels of fields `[B, *resolution, C]`."""
+        axes = range(1, 1 + len(resolution))
+        if basis == "fourier":
+            to_modes, channel_axis, mode_size = transforms.fourier_modes, 0, float(np.sqrt(np.prod(resolution)))
+            from_modes = functools.partial(transforms.field_from_modes, resolution=tuple(resolution))
+        else:
+            channel_axis, mode_size = len(resolution), 1.0
+            there, back = TRANSFORMS[basis]
+            to_modes, from_modes = functools.partial(there, axes=axes), functools.partial(back, axes=axes)
+        return cls(to_modes, from_modes, np.expand_dims(transfer, channel_axis), mode_size, channel_axis)
+
+    @classmethod
+    def measured(cls, simulator: Simulator, *, probes: int = 8, seed: int = 0) -> Self | None:
+        """The form of a process that does not say one, from products J v with random fields; None where all bases leak.
+
+        Of the Fourier, sine and cosine bases the one in which the least of J v is off the diagonal, where that is next
+        to nothing (at most 1e-3 of it): P is then linear and diagonal there, but for a constant. With it
+        the spectral inverses serve:
+
+            class Known(keras_sip.SimulatorWrapper):
+                diagonal_form = keras_sip.DiagonalForm.measured(simulator)
+
+        `MaximumAPosteriori` measures it unasked; `diagnose` shows what each basis leaks.
+
+        Args:
+            simulator: A simulator with `sample`, of the default residual; x and y fields of one shape.
+            probes: Random fields at each of two points x.
+            seed: An int.
+        """
+        leakages = measured_leakage(simulator, probes, seed) if simulator.has("sample") else []
+        if not leakages or leakages[0].leakage > LARGEST_LEAKAGE:
+            return None
+        return cls.in_basis(leakages[0].basis, tuple(simulator.x_shape[:-1]), leakages[0].transfer)
 
     @property
     def modes_shape(self) -> tuple[int, ...]:
@@ -107,16 +144,7 @@ class SpectralSimulator(Simulator):
 
     @functools.cached_property
     def diagonal_form(self) -> DiagonalForm:
-        transfer = self._checked_transfer()
-        axes = range(1, 1 + len(self.resolution))
-        if self.basis == "fourier":
-            to_modes, channel_axis, mode_size = transforms.fourier_modes, 0, float(np.sqrt(np.prod(self.resolution)))
-            from_modes = functools.partial(transforms.field_from_modes, resolution=self.resolution)
-        else:
-            channel_axis, mode_size = len(self.resolution), 1.0
-            there, back = TRANSFORMS[self.basis]
-            to_modes, from_modes = functools.partial(there, axes=axes), functools.partial(back, axes=axes)
-        return DiagonalForm(to_modes, from_modes, np.expand_dims(transfer, channel_axis), mode_size, channel_axis)
+        return DiagonalForm.in_basis(self.basis, self.resolution, self._checked_transfer())
 
     def forward(self, x: tf.Tensor, context: Context = None) -> tf.Tensor:
         form = self.diagonal_form

@@ -1,10 +1,11 @@
 """The family of flows that the fluid experiment draws from: a swirl in a uniform velocity, and what reveals it."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from keras_sip.ops import moments
-from keras_sip.simulators.base import Context
 
 # A fraction of the domain's length: 20 of 128 in the paper.
 WIDTH = 20 / 128
@@ -26,7 +27,7 @@ class SwirlFamily:
     Source: the fluid experiment of Holl, Koltun and Thuerey, Scale-invariant Learning by Physics Inversion (2022).
     """
 
-    def __init__(self, resolution: tuple[int, int], spacing: float, duration: float, dtype: str):
+    def __init__(self, resolution: tuple[int, ...], spacing: float, duration: float, dtype: str):
         self.spacing, self.duration, self.dtype = spacing, duration, dtype
         self.middle = (0.5 * spacing * np.array(resolution)).astype(dtype)
         self.width = WIDTH * spacing * resolution[0]
@@ -38,11 +39,11 @@ class SwirlFamily:
         # 120.5 on the paper's grid.
         self._unit_moment = np.mean(falloff * squares).astype(dtype)
 
-    def velocity(self, strength: tf.Tensor, context: Context) -> tf.Tensor:
+    def velocity(self, strength: tf.Tensor, context: dict[str, Any]) -> tf.Tensor:
         """The member of the family of this strength `[B, 1]`: `[B, H, W, 2]`."""
         return self.uniform(context)[:, None, None, :] + strength[:, None, None, :] * self._unit
 
-    def uniform(self, context: Context) -> tf.Tensor:
+    def uniform(self, context: dict[str, Any]) -> tf.Tensor:
         """The velocity that takes the first marker's centre of mass to the middle of the domain, `[B, 2]`."""
         return (self.middle - moments.centre_of_mass(context["marker"], self.spacing)) / self.duration
 
@@ -57,7 +58,7 @@ class SwirlFamily:
         return uniform, strength, rest
 
     def mismatch(
-        self, forward: list[tf.Tensor], backward: list[tf.Tensor], times: list[float], context: Context
+        self, forward: list[tf.Tensor], backward: list[tf.Tensor], times: list[float], context: dict[str, Any]
     ) -> tf.Tensor:
         """How much too little the flow of the forward run turns the marker, `[B, 1]`, a length squared.
 
@@ -76,7 +77,7 @@ class SwirlFamily:
         ]
         return tf.add_n(terms)[:, None] / len(terms)
 
-    def gain(self, context: Context) -> tf.Tensor:
+    def gain(self, context: dict[str, Any]) -> tf.Tensor:
         """The change of strength that a mismatch of 1 asks for, `[B, 1]`.
 
         A swirl too weak by dw moves the marker's centre by dw T u too little, u the mean of the unit swirl over the

@@ -51,14 +51,14 @@ class SimulatorWrapper(Simulator):
 
     adds_abilities = True
 
-    x_shape = _OfPhysical()
-    y_shape = _OfPhysical()
-    dtype = _OfPhysical()
-    prefers_xla = _OfPhysical()
-    x_scale = _OfPhysical()
-    context_shape = _OfPhysical()
-    diagonal_form = _OfPhysical()
-    reverse_form = _OfPhysical()
+    x_shape: Any = _OfPhysical()
+    y_shape: Any = _OfPhysical()
+    dtype: Any = _OfPhysical()
+    prefers_xla: Any = _OfPhysical()
+    x_scale: Any = _OfPhysical()
+    context_shape: Any = _OfPhysical()
+    diagonal_form: Any = _OfPhysical()
+    reverse_form: Any = _OfPhysical()
 
     def __init__(self, simulator: Simulator):
         self.physical = check_simulator_interface(simulator)

@@ -39,12 +39,18 @@ from keras_sip.solvers.lbfgs import (
 from keras_sip.solvers.levenberg_marquardt import (
     LevenbergMarquardt,
 )
+from keras_sip.solvers.maximum_a_posteriori import (
+    MaximumAPosteriori,
+)
 from keras_sip.solvers.newton import (
     Newton,
 )
 from keras_sip.solvers.normalized_gradient import (
     NormalizedGradient,
     SignStep,
+)
+from keras_sip.solvers.posterior import (
+    Posterior,
 )
 from keras_sip.solvers.problem import (
     InverseProblem,
@@ -76,8 +82,10 @@ __all__ = [
     "LevenbergMarquardt",
     "LimitedStep",
     "LineSearch",
+    "MaximumAPosteriori",
     "Newton",
     "NormalizedGradient",
+    "Posterior",
     "ReverseSimulation",
     "SaddleFreeNewton",
     "SignStep",

@@ -13,6 +13,7 @@ from keras_sip.solvers.damped_spectral_inverse import DampedSpectralInverse
 from keras_sip.solvers.lbfgs import LBFGS
 from keras_sip.solvers.levenberg_marquardt import LevenbergMarquardt
 from keras_sip.solvers.linear_model import LARGEST_DENSE
+from keras_sip.solvers.maximum_a_posteriori import MaximumAPosteriori
 from keras_sip.solvers.reverse_simulation import ReverseSimulation
 
 LOG = logging.getLogger("keras_sip")
@@ -32,6 +33,10 @@ CANDIDATES = [
     Candidate(DampedSpectralInverse(), "no inverse is known, and the simulator is diagonal in a spectral basis"),
     Candidate(ReverseSimulation(), "no inverse is known, and the process can be run backward in time"),
     Candidate(
+        MaximumAPosteriori(),
+        "no inverse is known, L is a half sum of squares, and samples of x give a prior",
+    ),
+    Candidate(
         LevenbergMarquardt(linear_solver="dense"),
         "no inverse is known, L is a half sum of squares, and x or y is small enough for a dense Jacobian",
         LARGEST_DENSE,
@@ -49,8 +54,9 @@ def auto_solver(simulator, **options):
 
         logging.getLogger("keras_sip").setLevel("INFO")
 
-    In order: its closed inverse, the damped spectral inverse, the reverse simulation, dense Levenberg-Marquardt, the
-    same without matrices, L-BFGS. `solver="auto"` of a model or layer is this choice.
+    In order: its closed inverse, the damped spectral inverse, the reverse simulation, maximum a posteriori with a prior
+    measured on its samples, dense Levenberg-Marquardt, the same without matrices, L-BFGS. `solver="auto"` of a model or
+    layer is this choice.
 
     Args:
         simulator: The process P.

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.errors import check_choice, check_number, check_positive_int, must_define
+from keras_sip.errors import check_arguments, check_choice, check_number, check_positive_int, must_define
 from keras_sip.ops import batched
 from keras_sip.simulators.base import check_simulator_interface
+from keras_sip.solvers.discrepancy import noise_objective
 from keras_sip.solvers.problem import ROUNDINGS, InverseProblem
 from keras_sip.solvers.status import SolverError, Status, raise_if_concrete
 
@@ -144,6 +145,10 @@ class InverseSolver:
     # each place that calls it: a solver with many such places compiles the objective alone.
     compiles_as_one = True
 
+    def __new__(cls, *args: Any, **kwargs: Any):
+        check_arguments(cls, args, kwargs)
+        return super().__new__(cls)
+
     def __post_init__(self):
         check_positive_int("max_steps", self.max_steps)
         for name in ("ftol", "xtol", "gtol"):
@@ -208,6 +213,9 @@ class InverseSolver:
         What a solver does by steps goes on in one loop; one that overrides `solve` is run up to `steps` times over,
         each run from the best point so far. `max_steps` and `on_failure` of the solver take no part.
 
+        Where context["noise_level"] is known, an example ends as STALLED once its residual is no larger than the noise
+        (discrepancy principle): below that a lower objective is a fit of noise.
+
         Args:
             simulator, x0, y_target, context: As in `solve`.
             steps: A Python int, or an int32 scalar tensor known only when the graph runs.
@@ -220,6 +228,7 @@ class InverseSolver:
         x0, y_target, context = solver.prepare(simulator, x0, y_target, context)
         y0 = simulator.forward(x0, context)
         problem = InverseProblem(simulator, y_target, context).scaled_at(x0, y0)
+        problem.enough = noise_objective(problem)
         point, status, num_steps = solver._improve(problem, x0, y0, steps)
         return _judged(solver, problem, x0, y0, point, status, num_steps)
 
@@ -294,6 +303,7 @@ class InverseSolver:
             y_now = simulator.forward(result.x, context)
             lowered = problem.objective_of(y_now)
             better = active & (lowered < best.objective)
+            goes_on = better & ~_is_explained(problem, lowered)
             point = _Point(result.x, best.update + result.update, lowered)
             # Not better is not worse: what the last run could not improve is as good as this solver can make it.
             ended = tf.where(result.failed & (num_steps == 0), result.status, int(Status.STALLED))
@@ -301,19 +311,21 @@ class InverseSolver:
                 count + 1,
                 batched.where_example(better, point, best),
                 batched.where_example(better, y_now, y),
-                better,
-                tf.where(active & ~better, ended, status),
+                goes_on,
+                tf.where(active & ~goes_on, tf.where(better, int(Status.STALLED), ended), status),
                 num_steps + tf.where(better, result.num_steps, 0),
             )
 
         usable = batched.all_finite(x0) & batched.all_finite(y_target)
         none = tf.zeros(tf.shape(x0)[:1], tf.int32)
+        explained = usable & _is_explained(problem, objective)
+        status = tf.where(usable, int(Status.MAX_STEPS), int(Status.NON_FINITE))
         start = (
             tf.constant(0),
             _Point(x0, tf.zeros_like(x0), objective),
             y0,
-            usable,
-            tf.where(usable, int(Status.MAX_STEPS), int(Status.NON_FINITE)) + none,
+            usable & ~explained,
+            tf.where(explained, int(Status.STALLED), status) + none,
             none,
         )
         _, best, _, _, status, num_steps = tf.while_loop(
@@ -363,6 +375,7 @@ class InverseSolver:
         nowhere = (failure == Status.REJECTED) | (failure == Status.BREAKDOWN)
         came_down = (progress.num_steps > 0) & (step.objective <= first)
         failure = tf.where(nowhere & came_down, int(Status.STALLED), failure)
+        failure = tf.where(_is_explained(problem, step.objective), int(Status.STALLED), failure)
         failure = tf.where(reached, 0, failure)
 
         taken = progress.active & ~reached & (failure == 0)
@@ -400,6 +413,11 @@ class InverseSolver:
         if measure is None or tolerance is None:
             return False
         return measure <= max(tolerance, ROUNDINGS * np.finfo(measure.dtype.as_numpy_dtype).eps)
+
+
+def _is_explained(problem, objective):
+    """Where L / m^2 is no more than the known noise makes it, boolean `[B]`; only `refine` asks."""
+    return tf.zeros_like(objective, tf.bool) if problem.enough is None else objective <= problem.enough
 
 
 def renewed(config):

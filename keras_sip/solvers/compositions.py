@@ -1,6 +1,7 @@
 """Solvers made of solvers: a limit on the step, a line search, another solver for what the first cannot do."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -12,7 +13,7 @@ from keras_sip.solvers.chain import Chain
 from keras_sip.solvers.problem import InverseProblem
 
 # An option that is left out; None has a meaning of its own.
-INHERITED = ...
+INHERITED: Any = ...
 OF_THE_LOOP = tuple(field.name for field in dataclasses.fields(InverseSolver))
 
 

@@ -202,10 +202,13 @@ class DenseModel:
             batched.norm(self._norms * tf.cast(tf.reshape(each, tf.shape(self._norms)), tf.float64))
             for each in (tf.linalg.matvec(singular.basis, components) / singular.unit, self._x)
         )
-        # What does not see x promises nothing, and that is no convergence.
-        decrease = tf.where(self.is_flat(), tf.constant(np.nan, decrease.dtype), decrease / _safe(objective))
+        # No less than what the best column promises by itself: where columns have shrunk by far since D was measured,
+        # the squares of their singular values underflow. What does not see x promises nothing: no convergence either.
+        optimality = self.slopes()[0]
+        relative = tf.maximum(decrease / _safe(objective), tf.square(tf.cast(optimality, decrease.dtype)))
+        decrease = tf.where(self.is_flat(), tf.constant(np.nan, decrease.dtype), relative)
         return {
-            "optimality": tf.cast(self.slopes()[0], self._x.dtype),
+            "optimality": tf.cast(optimality, self._x.dtype),
             "decrease": tf.cast(decrease, self._x.dtype),
             "length": tf.cast(length / size, self._x.dtype),
         }

@@ -71,6 +71,8 @@ class InverseProblem:
     def __init__(self, simulator, y_target, context=None, scale=None):
         self.simulator, self.y_target, self.context = simulator, y_target, context
         self.scale = tf.ones(tf.shape(y_target)[:1], y_target.dtype) if scale is None else scale
+        # L / m^2 `[B]` below which refinement would fit noise, or None: see `discrepancy`.
+        self.enough = None
 
     def scaled_at(self, x, y=None):
         """The same problem in units of its residual at x; y = P(x) where it is known already."""

@@ -12,7 +12,8 @@ class Status(enum.IntEnum):
     """How the solver ended, for each example. Values from `NON_FINITE` on are failures.
 
     `CONVERGED` is said only where a first-order test holds at the x that is returned (see `InverseSolver`). `STALLED`
-    is neither: the example has come down, no further step is acceptable, and a slope is left.
+    is neither: the example has come down, and a slope is left, but no further step is acceptable; in `refine` because
+    the residual is no larger than the known noise.
     """
 
     CONVERGED = 0
@@ -31,7 +32,8 @@ class Status(enum.IntEnum):
 _MESSAGES = {
     Status.CONVERGED: "The tolerances are met at x, or nothing but rounding is left of the residual.",
     Status.MAX_STEPS: "All steps were taken. In training this is the rule; to go further, raise max_steps.",
-    Status.STALLED: "No further step was acceptable, and a slope is left. See `optimality`; try float64 or x_scale.",
+    Status.STALLED: "No further step was acceptable, and a slope is left: y is explained to its known noise, or see "
+    "`optimality`; try float64 or x_scale.",
     Status.NON_FINITE: "The start, observation, simulation or a step was not finite. Check the data and bound x.",
     Status.REJECTED: "No tried step lowered the objective. Start closer, or allow more tries.",
     Status.BREAKDOWN: "The step is not defined: a singular system, or no gradient. Use LevenbergMarquardt().",

@@ -1,11 +1,15 @@
-"""Keras layers around a simulator: SIPPhysicsLayer, the plain PhysicsLayer, and Project."""
+"""Keras layers around a simulator: SIPPhysicsLayer, the plain PhysicsLayer, Scale and Project."""
+
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
 from keras_sip.errors import check_choice, check_number, three_part
 from keras_sip.ops import batched
-from keras_sip.simulators.base import check_simulator_interface
+from keras_sip.simulators.base import Simulator, check_simulator_interface
+from keras_sip.simulators.nondimensional import Nondimensional
+from keras_sip.solvers.base import InverseSolver
 from keras_sip.training.checks import checked_solver
 
 PRECISIONS = ("float16", "float32", "float64")
@@ -14,7 +18,7 @@ PRECISIONS = ("float16", "float32", "float64")
 class _SimulatorLayer(keras.layers.Layer):
     """What the layers share: a simulator, whose precision is the layer's, whatever the Keras policy says."""
 
-    def __init__(self, simulator, **kwargs):
+    def __init__(self, simulator: Simulator, **kwargs: Any):
         check_simulator_interface(simulator)
         # Keras would cast a float64 observation to its compute dtype; the physics keeps its own precision.
         super().__init__(dtype=simulator.dtype, autocast=False, **kwargs)
@@ -75,10 +79,12 @@ class SIPPhysicsLayer(_SimulatorLayer):
 
     Going backward, x receives
 
-        -s_i * step_size * U_i,    s_i = <g_i, d_i> / <d_i, d_i>
+        -s_i * step_size * U_i / x_scale^2,    s_i = <g_i, d_i> / <d_i, d_i>
 
-    for every example i: g is the gradient that arrives at y, d = dL/dy that of the simulator's objective, so s_i is the
-    factor that Keras put on the example's objective: batch size, cell count, sample weight, loss scale, replicas. For
+    for every example i: the gradient of the proxy 1/2 |x - x_tilde|^2 measured in x_scale, so that a network whose
+    output near 1 becomes x by a layer `Scale(simulator)` learns alike in all units of x. g is the gradient that arrives
+    at y, d = dL/dy that of the simulator's objective, so s_i is the factor that Keras put on the example's objective:
+    batch size, cell count, sample weight, loss scale, replicas. For
     the losses that are multiples of the objective (`HalfSumOfSquares`, "mse" where the residual is y - y_target,
     `Objective(simulator)`) all of these act exactly as in back-propagation. The solver runs only when a gradient is
     asked for.
@@ -92,7 +98,8 @@ class SIPPhysicsLayer(_SimulatorLayer):
         y1, link = layer1(x, return_link=True)
         y2 = layer2(y1, y_target, link=link)
 
-    layer2 hands s_i to layer1 as the gradient of the link; layer1 aims at y1 - g / s_i and returns -s_i * U_i.
+    layer2 hands s_i to layer1 as the gradient of the link, and -s_i * U_i as that of its x, which is no network's
+    output and not measured in x_scale; layer1 aims at y1 - g / s_i.
 
     An example whose physics or update is not finite receives 0. A gradient that arrives non-finite, as when a float16
     loss scale overflows, stays visible.
@@ -101,6 +108,7 @@ class SIPPhysicsLayer(_SimulatorLayer):
         simulator: A `Simulator`.
         solver: An `InverseSolver`, checked against the simulator here, or "auto".
         step_size: Factor on U.
+        x_scale: Size of the components of x, broadcast against `[B, *x_shape]`; None takes the simulator's, 1 is off.
         y_precision: A precision below the simulator's, at which y_target is then accepted. Its rounding is passed to
             the solver as measurement noise, `context["noise_level"]` `[B]` (one standard deviation).
 
@@ -114,11 +122,26 @@ class SIPPhysicsLayer(_SimulatorLayer):
 
     _nested = frozenset({"simulator", "solver"})
 
-    def __init__(self, simulator, solver, step_size=1.0, *, y_precision=None, **kwargs):
+    def __init__(
+        self,
+        simulator: Simulator,
+        solver: InverseSolver | Literal["auto"],
+        step_size: float = 1.0,
+        x_scale: Any = None,
+        *,
+        y_precision: str | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(simulator, **kwargs)
-        self.solver = checked_solver(solver, simulator)
+        self._scaled = Nondimensional(simulator, x_scale)
+        self.solver = checked_solver(solver, self._scaled)
         self.step_size = check_number("step_size", step_size, exclusive=True)
         self.y_precision = None if y_precision is None else check_choice("y_precision", y_precision, PRECISIONS)
+
+    @property
+    def x_scale(self):
+        """Size of the components of x, in which the proxy is measured."""
+        return self._scaled.scale
 
     def call(self, x, y_target=None, context=None, link=None, return_link=False):
         if y_target is not None and return_link:
@@ -137,6 +160,8 @@ class SIPPhysicsLayer(_SimulatorLayer):
         if y_target is not None:
             y_target, noise = self._accept_target(tf.stop_gradient(y_target))
             solver_context = context if noise is None else {"noise_level": noise, **(context or {})}
+        # In a chain x is the y of the layer before, which takes the gradient of x for the change that y should make.
+        scaled = self._scaled if link is None else Nondimensional(self.simulator, 1.0)
         link = tf.zeros(tf.shape(x)[:1], x.dtype) if link is None else tf.cast(link, x.dtype)
 
         @tf.custom_gradient
@@ -150,8 +175,9 @@ class SIPPhysicsLayer(_SimulatorLayer):
                 else:
                     scale, target = self._loss_scale(y, y_gradient, y_target, context), y_target
                     factor = self.step_size * scale
-                update = self.solver.solve(self.simulator, x, target, solver_context, y0=y).update
-                x_gradient = -batched.expand(factor, update) * update
+                z = scaled.from_physical(x)
+                update = self.solver.solve(scaled, z, target, solver_context, y0=y).update
+                x_gradient = -batched.expand(factor, update) * scaled.from_physical(update)
                 # 0 * inf in an example that failed; an overflow of g makes the factor NaN and stays.
                 x_gradient = batched.where_example(factor == 0, tf.zeros_like(x_gradient), x_gradient)
                 return x_gradient, scale
@@ -199,8 +225,47 @@ class SIPPhysicsLayer(_SimulatorLayer):
             **super().get_config(),
             "solver": keras.saving.serialize_keras_object(self.solver),
             "step_size": self.step_size,
+            "x_scale": self.x_scale.tolist(),
             "y_precision": self.y_precision,
         }
+
+    @classmethod
+    def from_config(cls, config):
+        # Version 0.1 measured the proxy in the units of x.
+        return super().from_config({"x_scale": 1.0, **config})
+
+
+@keras.saving.register_keras_serializable(package="keras_sip")
+class Scale(_SimulatorLayer):
+    """x = x_scale z: a network's output z near 1, in whatever precision, as x in the simulator's units and precision.
+
+        x = keras_sip.Scale(simulator)(network_output)
+        y = keras_sip.SIPPhysicsLayer(simulator, solver)(x, y_target=y_target)
+
+    Its gradient is the ordinary one; together with that of `SIPPhysicsLayer` it makes training independent of the
+    units of x.
+
+    Args:
+        simulator: A `Simulator`.
+        x_scale: Size of the components of x, broadcast against `[B, *x_shape]`; None takes the simulator's.
+
+    Call arguments: z `[B, *x_shape]`. Returns x `[B, *x_shape]`.
+    """
+
+    def __init__(self, simulator: Simulator, x_scale: Any = None, **kwargs: Any):
+        super().__init__(simulator, **kwargs)
+        self._scaled = Nondimensional(simulator, x_scale)
+
+    @property
+    def x_scale(self):
+        """Size of the components of x."""
+        return self._scaled.scale
+
+    def call(self, z):
+        return self._scaled.to_physical(self.simulator.as_x(z))
+
+    def get_config(self):
+        return {**super().get_config(), "x_scale": self.x_scale.tolist()}
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")

@@ -1,14 +1,21 @@
 """Training methods: what takes the place of the physics gradient, each a small object."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from keras_sip.errors import check_choice, check_number, check_positive_int, must_define, three_part
+from keras_sip.data import unpack
+from keras_sip.errors import check_arguments, check_choice, check_number, check_positive_int, must_define, three_part
 from keras_sip.ops import batched
+from keras_sip.simulators.base import split_observation
+from keras_sip.solvers.base import InverseSolver
 from keras_sip.solvers.problem import half_square
+from keras_sip.training.network import ScaledNetwork
+from keras_sip.training.physics import ScaledPhysics
 
 
 class Batch(NamedTuple):
@@ -19,6 +26,7 @@ class Batch(NamedTuple):
         y_target, context: The observation's parts for the solver.
         z_true: True x in units of x_scale, or None.
         weight: `[B]`, the factor on each example's objective: sample weight and batch reduction.
+        step: Training steps taken before this one, an integer scalar; None outside of training.
     """
 
     observation: Any
@@ -26,6 +34,23 @@ class Batch(NamedTuple):
     context: Any
     z_true: Any
     weight: tf.Tensor
+    step: Any = None
+
+
+def as_batch(physics: ScaledPhysics, data: Any, reduction: str) -> tuple[Batch, tf.Tensor, dict]:
+    """A batch as Keras hands it over: (`Batch`, sample weights `[B]`, {"bad_input": boolean `[B]`}).
+
+    Observations that are not finite have sample weight 0. With reduction "mean" the factors on the objectives are
+    divided by the examples of all replicas together; with "sum" they are the sample weights.
+    """
+    observation, x, sample_weight, good = unpack(physics.simulator, data)
+    weight = sample_weight
+    if reduction == "mean":
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        weight /= tf.cast(tf.shape(weight)[0] * replicas, weight.dtype)
+    z_true = None if x is None else physics.from_physical(x)
+    batch = Batch(observation, *split_observation(observation), z_true, weight)
+    return batch, sample_weight, {"bad_input": ~good}
 
 
 class StepReport(NamedTuple):
@@ -49,54 +74,79 @@ class StepReport(NamedTuple):
 class TrainingMethod:
     """How a batch becomes an update of the network's weights.
 
-    **Must override** `desired_update(model, batch, z) -> StepReport`: the change U of the prediction z that is asked
+    **Must override** `desired_update(physics, batch, z) -> StepReport`: the change U of the prediction z that is asked
     for, for each example. The network then takes a step on 1/2 |z - (z0 + U)|^2, z0 + U a constant (Section 3.2).
 
     **May override** `direction(update)`, where the network is to descend another norm of z - (z0 + U);
-    `train_step(model, batch) -> StepReport`, where one step on such a loss is not what is wanted;
-    `check(model)`, which refuses a model that lacks what the method needs; `needs_labels`; `optimizer_steps`, the
-    number of optimizer steps in one training step; `residual` and `objective`, where second-order optimizers are to
-    see more than that loss.
+    `train_step(physics, network, batch) -> StepReport`, where one step on such a loss is not what is wanted;
+    `check(physics)`, which refuses a simulator or solver that lacks what the method needs; `needs_labels`, or
+    `needs_labels_at(step)` where that changes during training; `optimizer_steps`, the number of optimizer steps in one
+    training step; `residual` and `objective`, where second-order optimizers are to see more than that loss.
+
+    `physics` is a `ScaledPhysics`, simulator and solver in units of x_scale; `network` a `ScaledNetwork`.
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any):
+        check_arguments(cls, args, kwargs)
+        return super().__new__(cls)
+
+    # The solver to train with, where it is not the model's.
+    solver: InverseSolver | None = None
     needs_labels = False
     optimizer_steps = 1
     # Norm of z - (z0 + U) that the network descends; second-order optimizers need the half square.
     proxy = "l2"
 
-    def check(self, model):
-        """Refuse a model that lacks what the method needs."""
+    def check(self, physics: ScaledPhysics) -> None:
+        """Refuse a simulator or solver that lacks what the method needs."""
 
-    def desired_update(self, model, batch, z):
+    def needs_labels_at(self, step: int) -> bool:
+        """Whether a training step needs true causes, so many steps having been taken."""
+        return self.needs_labels
+
+    def check_unlabelled(self, step: int) -> None:
+        """Refuse a batch without labels where the method needs them, so many training steps having been taken."""
+        if self.needs_labels_at(step):
+            raise ValueError(
+                three_part(
+                    f"true causes for method '{type(self).__name__}'",
+                    "observations only",
+                    "Fit on (observation, x), or choose method='sip'.",
+                )
+            )
+
+    def desired_update(self, physics: ScaledPhysics, batch: Batch, z: tf.Tensor) -> StepReport:
+        """U `[B, *x_shape]` of the prediction z, and what was seen on the way."""
         raise must_define(
             self,
-            "desired_update(self, model, batch, z)` or `train_step",
+            "desired_update(self, physics, batch, z)` or `train_step",
             "a training method with neither",
             "Return a StepReport with the update that the prediction z should make.",
         )
 
-    def train_step(self, model, batch):
+    def train_step(self, physics: ScaledPhysics, network: ScaledNetwork, batch: Batch) -> StepReport:
+        """One training step of the network."""
         with tf.GradientTape() as tape:
-            z, penalties = model.predict_scaled(batch.observation, training=True)
-        report = self.desired_update(model, batch, z)
-        model.apply_update(tape, z, penalties, self.direction(report.update), batch.weight)
+            z, penalties = network(batch.observation, training=True)
+        report = self.desired_update(physics, batch, z)
+        network.apply_update(tape, z, penalties, self.direction(report.update), batch.weight)
         return report
 
-    def direction(self, update):
+    def direction(self, update: tf.Tensor) -> tf.Tensor:
         """Minus the gradient of the loss with respect to z; of 1/2 |z - (z0 + U)|^2 at z0 it is U."""
         return update
 
-    def residual(self, model, batch, report):
+    def residual(self, physics: ScaledPhysics, batch: Batch, report: StepReport) -> Callable:
         """z -> r `[B, ...]` with 1/2 sum r^2 the loss of an example, constants taken from a report at the start."""
         # In this order U is never rounded against x.
         return lambda z: (z - report.z) - report.update
 
-    def objective(self, model, batch, report):
+    def objective(self, physics: ScaledPhysics, batch: Batch, report: StepReport) -> Callable:
         """z -> the loss of each example `[B]`."""
-        residual = self.residual(model, batch, report)
+        residual = self.residual(physics, batch, report)
         return lambda z: half_square(residual(z))
 
-    def is_least_squares(self, model):
+    def is_least_squares(self, physics: ScaledPhysics) -> bool:
         """Whether `residual` gives the loss."""
         return True
 
@@ -109,6 +159,12 @@ class TrainingMethod:
 
 
 PROXIES = ("l2", "l1")
+# What earlier versions' SIP set in the model's solver, by the names that solvers have for it.
+SOLVER_OPTIONS = {
+    "solver_steps": "max_steps",
+    "solver_tolerance": "tolerance",
+    "curvature_power": "curvature_power",
+}
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -118,36 +174,39 @@ class SIP(TrainingMethod):
 
     The regimes of Section 3 of the paper are settings of it:
 
-        SIP()                                               one solver step, Eq. 6
-        SIP(solver_steps=m)                                 U = dx_0 + ... + dx_m
-        SIP(solver_steps=1000, solver_tolerance=1e-6)       the solver run to convergence, Eq. 5
-        SIP(updates_per_solve=K, sufficient_decrease=tau)   Theorem 3
+        SIP()                                                               one solver step, Eq. 6
+        SIP(GaussNewton(max_steps=m))                                       U = dx_0 + ... + dx_m
+        SIP(GaussNewton(max_steps=1000, residual_tolerance=1e-6))           the solver run to convergence, Eq. 5
+        SIP(updates_per_solve=K, sufficient_decrease=tau)                   Theorem 3
 
     Args:
+        solver: The `InverseSolver` to train with; None takes the model's.
         step_size: Factor on U.
-        solver_steps, solver_tolerance: The solver's `max_steps` and `residual_tolerance` in training; None leaves its
-            own.
         updates_per_solve: Network updates towards one x_tilde = x0 + U before the solver is asked again (Theorem 3).
         sufficient_decrease: tau of Eq. 11, or None. With it, an example takes part in further updates of one solve only
             until its objective has fallen by tau/2 of L(x0), the stopping rule of Theorem 3 where L(x*) = 0.
-        curvature_power: p of a solver with that option (`SaddleFreeNewton`), for few unknowns: component j of U along
-            eigenvector j of the Hessian is multiplied by |lambda_j|^p.
         adjoint_mix: beta. With the downhill adjoint a of back-propagation, U becomes U + beta a |U| / |a|, |.| the root
             mean square over the batch: better in y, where the solver alone spends all effort on x.
         proxy: Norm of z - (z0 + U) that the network descends: "l2", half its square, or "l1", for which only the sign
             of each component of U counts (the authors' published code for the rotated sine).
     """
 
+    solver: InverseSolver | None = dataclasses.field(default=None, kw_only=False)
     step_size: float = 1.0
-    solver_steps: int | None = None
-    solver_tolerance: float | None = None
     updates_per_solve: int = 1
     sufficient_decrease: float | None = None
-    curvature_power: float | None = None
     adjoint_mix: float = 0.0
     proxy: str = "l2"
 
     def __post_init__(self):
+        if self.solver is not None and not isinstance(self.solver, InverseSolver):
+            raise TypeError(
+                three_part(
+                    "`solver` to be a keras_sip.InverseSolver, or None for the model's",
+                    f"solver={self.solver!r}",
+                    "Pass an instance such as GaussNewton(max_steps=3).",
+                )
+            )
         check_number("step_size", self.step_size, exclusive=True)
         check_positive_int("updates_per_solve", self.updates_per_solve)
         check_number("adjoint_mix", self.adjoint_mix)
@@ -159,8 +218,10 @@ class SIP(TrainingMethod):
     def optimizer_steps(self):
         return self.updates_per_solve
 
-    def check(self, model):
-        if model.solver is None:
+    def check(self, physics):
+        if self.solver is not None:
+            self.solver.check(physics.scaled)
+        elif physics.solver is None:
             raise ValueError(
                 three_part(
                     "a solver for method 'sip'",
@@ -168,13 +229,12 @@ class SIP(TrainingMethod):
                     "Pass one, such as GaussNewton(), or choose method='adjoint'.",
                 )
             )
-        self._solver(model)
 
-    def desired_update(self, model, batch, z):
-        y, result = model.solve_scaled(z, batch.y_target, batch.context, solver=self._solver(model))
+    def desired_update(self, physics, batch, z):
+        y, result = physics.solve(z, batch.y_target, batch.context, self.solver)
         update = self.step_size * result.update
         if self.adjoint_mix:
-            _, downhill, _ = adjoint(model, batch, z)
+            _, downhill, _ = physics.adjoint(z, batch.y_target, batch.context)
             ratio = tf.math.divide_no_nan(batched.total_rms(update), batched.total_rms(downhill))
             update += self.adjoint_mix * ratio * downhill
         return StepReport(z, y, update, result.failed, result.num_steps)
@@ -182,45 +242,46 @@ class SIP(TrainingMethod):
     def direction(self, update):
         return tf.sign(update) if self.proxy == "l1" else update
 
-    def _solver(self, model):
-        """The model's solver with the options that this method sets."""
-        given = {
-            "max_steps": self.solver_steps,
-            "residual_tolerance": self.solver_tolerance,
-            "curvature_power": self.curvature_power,
-        }
-        options = {name: value for name, value in given.items() if value is not None}
-        lacking = sorted(name for name in options if not hasattr(model.solver, name))
-        if lacking:
-            raise ValueError(
-                three_part(
-                    f"a solver with the option {', '.join(lacking)}",
-                    f"{model.solver!r}",
-                    "Use SaddleFreeNewton(), or leave the option out of SIP(...).",
-                )
-            )
-        return model.solver.with_options(**options)
-
-    def train_step(self, model, batch):
-        report = super().train_step(model, batch)
+    def train_step(self, physics, network, batch):
+        report = super().train_step(physics, network, batch)
         # Unrolled: an optimizer step inside a while_loop fails under replicas.
         for _ in range(self.updates_per_solve - 1):
             with tf.GradientTape() as tape:
-                z, penalties = model.predict_scaled(batch.observation, training=True)
+                z, penalties = network(batch.observation, training=True)
             # The part of U that is left, formed so that U itself is never rounded against x.
             left = report.update - (z - report.z)
-            weight = batch.weight * self._unfinished(model, batch, report, z)
-            model.apply_update(tape, z, penalties, self.direction(left), weight)
+            weight = batch.weight * self._unfinished(physics, batch, report, z)
+            network.apply_update(tape, z, penalties, self.direction(left), weight)
         return report
 
-    def _unfinished(self, model, batch, report, z):
+    def _unfinished(self, physics, batch, report, z):
         """1 for examples whose objective has not yet fallen enough, else 0, `[B]`."""
         if self.sufficient_decrease is None:
             return tf.ones_like(batch.weight)
-        before = model.simulator.objective(report.y, batch.y_target, batch.context)
-        now = model.simulator.objective(model.simulate_scaled(z, batch.context), batch.y_target, batch.context)
+        before = physics.loss(report.y, batch.y_target, batch.context)
+        now = physics.loss(physics.simulate(z, batch.context), batch.y_target, batch.context)
         reached = before - now >= 0.5 * self.sufficient_decrease * before
         return tf.cast(~reached, batch.weight.dtype)
+
+    def get_config(self):
+        config = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        solver = self.solver and keras.saving.serialize_keras_object(self.solver)
+        return {**config, "solver": solver}
+
+    @classmethod
+    def from_config(cls, config):
+        earlier = {name: config[name] for name in SOLVER_OPTIONS if config.get(name) is not None}
+        if earlier:
+            raise ValueError(
+                three_part(
+                    "options of the solver to be given to the solver",
+                    ", ".join(f"{name}={value!r}" for name, value in earlier.items()),
+                    "Write SIP(GaussNewton(max_steps=3)); models saved with such options load as they are.",
+                )
+            )
+        config = {name: value for name, value in config.items() if name not in SOLVER_OPTIONS}
+        solver = config.get("solver") and keras.saving.deserialize_keras_object(config["solver"])
+        return cls(**{**config, "solver": solver})
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -228,24 +289,18 @@ class SIP(TrainingMethod):
 class Adjoint(TrainingMethod):
     """Back-propagation through the simulator: the network descends L itself (Eqs. 3 and 8)."""
 
-    def desired_update(self, model, batch, z):
-        y, update, finite = adjoint(model, batch, z)
+    def desired_update(self, physics, batch, z):
+        y, update, finite = physics.adjoint(z, batch.y_target, batch.context)
         return StepReport(z, y, update, ~finite)
 
-    def residual(self, model, batch, report):
-        def residual(z):
-            return model.simulator.residual(model.simulate_scaled(z, batch.context), batch.y_target, batch.context)
+    def residual(self, physics, batch, report):
+        return lambda z: physics.simulator.residual(physics.simulate(z, batch.context), batch.y_target, batch.context)
 
-        return residual
+    def objective(self, physics, batch, report):
+        return lambda z: physics.objective(physics.simulate(z, batch.context), batch.y_target, batch.context)
 
-    def objective(self, model, batch, report):
-        def objective(z):
-            return model.simulator.objective(model.simulate_scaled(z, batch.context), batch.y_target, batch.context)
-
-        return objective
-
-    def is_least_squares(self, model):
-        return model.simulator.is_least_squares
+    def is_least_squares(self, physics):
+        return physics.simulator.is_least_squares
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
@@ -255,28 +310,59 @@ class Supervised(TrainingMethod):
 
     needs_labels = True
 
-    def desired_update(self, model, batch, z):
+    def desired_update(self, physics, batch, z):
         update = batch.z_true - z
         finite = batched.all_finite(update)
         update = batched.where_example(finite, update, tf.zeros_like(update))
-        return StepReport(z, model.simulate_scaled(z, batch.context), update, ~finite)
+        return StepReport(z, physics.simulate(z, batch.context), update, ~finite)
 
 
-def adjoint(model, batch, z):
-    """(y, -dL/dz, finite): P at z, and the way downhill by back-propagation through P; 0 where it is not finite."""
-    with tf.GradientTape() as tape:
-        tape.watch(z)
-        y = model.simulate_scaled(z, batch.context)
-    gradient = model.simulator.objective_gradient(y, batch.y_target, batch.context)
-    update = -tape.gradient(y, z, output_gradients=gradient, unconnected_gradients="zero")
-    finite = batched.all_finite(update) & batched.all_finite(y)
-    return y, batched.where_example(finite, update, tf.zeros_like(update)), finite
+@keras.saving.register_keras_serializable(package="keras_sip")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SupervisedThenSIP(SIP):
+    """Regression on known causes for the first training steps, `SIP` from then on: a warm start.
+
+        model = SIPModel(network, simulator, solver, method=SupervisedThenSIP(supervised_steps=200))
+        model.fit(simulated, steps_per_epoch=500)                       # (observation, x): the last 300 steps by SIP
+        model.fit(measured_y, epochs=10)                                # then no labels are needed any more
+
+    Labels teach a network roughly where x is, at the cost of no solver; the solver then starts where its steps are
+    good, and goes on with observations that nobody has labelled. Which step it is, the count of the model's optimizer
+    says, which is saved with it: training that is resumed goes on in the same phase. A model that is compiled anew
+    starts anew, with labels.
+
+    Args:
+        supervised_steps: Training steps with labels, `SIPModel.training_steps`.
+        solver, **options: As of `SIP`. What concerns the network's own steps (updates_per_solve, proxy) holds with
+            labels too.
+    """
+
+    supervised_steps: int
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive_int("supervised_steps", self.supervised_steps, minimum=0)
+
+    def needs_labels_at(self, step):
+        return step < self.supervised_steps
+
+    def desired_update(self, physics, batch, z):
+        by_solver = functools.partial(super().desired_update, physics, batch, z)
+        if batch.z_true is None or batch.step is None:
+            return by_solver()
+
+        def by_labels():
+            report = Supervised().desired_update(physics, batch, z)
+            return report._replace(solver_steps=tf.zeros_like(report.failed, tf.int32))
+
+        # One graph for both: resumed or not, a step goes by the count alone.
+        return tf.cond(batch.step < self.supervised_steps, by_labels, by_solver)
 
 
 METHODS = {"sip": SIP, "adjoint": Adjoint, "supervised": Supervised}
 
 
-def get(method):
+def get(method: str | TrainingMethod) -> TrainingMethod:
     """The training method of a name ("sip", "adjoint", "supervised"), or the object itself."""
     if isinstance(method, TrainingMethod):
         return method
@@ -289,3 +375,14 @@ def get(method):
             "Choose a listed name, or pass an object such as SIP(updates_per_solve=4).",
         )
     )
+
+
+def moved_to_solver(method: dict, solver: dict | None) -> dict:
+    """The config of a method of an earlier version, its options of the solver in a solver of its own."""
+    options = {SOLVER_OPTIONS[name]: method["config"].get(name) for name in SOLVER_OPTIONS}
+    options = {name: value for name, value in options.items() if value is not None}
+    if solver is None or method["registered_name"] != "keras_sip>SIP" or not options:
+        return method
+    own = {name: value for name, value in method["config"].items() if name not in SOLVER_OPTIONS}
+    own["solver"] = {**solver, "config": {**solver["config"], **options}}
+    return {**method, "config": own}

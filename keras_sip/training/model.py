@@ -1,26 +1,25 @@
 """SIPModel: a network that answers inverse problems, trained by SIP updates with Keras' fit."""
 
-import functools
+import os
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.data import from_arrays, without_bad_examples
-from keras_sip.errors import check_choice, check_positive_int, three_part
-from keras_sip.ops import batched
-from keras_sip.simulators.abilities import Ability
-from keras_sip.simulators.base import (
-    SCALE_SAMPLES,
-    check_simulator_interface,
-    join_observation,
-    root_mean_square,
-    split_observation,
-)
-from keras_sip.simulators.nondimensional import Nondimensional
-from keras_sip.training import methods, weight_problem
-from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_network, checked_solver
-from keras_sip.training.metrics import SIPMetrics
+from keras_sip.data import as_batches, as_observation, as_observations, fit_data, with_steps
+from keras_sip.errors import check_choice
+from keras_sip.kernel_errors import explaining_kernel_errors
+from keras_sip.simulators.base import Simulator, check_simulator_interface
+from keras_sip.solvers.base import InverseSolver, SolverResult
+from keras_sip.solvers.posterior import Posterior
+from keras_sip.training import methods, metrics, weight_problem
+from keras_sip.training.answers import Answers
+from keras_sip.training.batch_statistics import MeasuredStatistics
+from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_fit, check_network
+from keras_sip.training.network import ScaledNetwork, updates_of
+from keras_sip.training.physics import ScaledPhysics
+from keras_sip.training.xla_trial import XlaTrial
 
 REDUCTIONS = ("sum", "mean")
 # An extra simulation every so many steps is below 1 % of a step's cost.
@@ -32,8 +31,8 @@ class SIPModel(keras.Model):
     """x = model(observation): a network around a simulator, trained to solve P(x) = y*.
 
     `compile`, `fit`, `evaluate`, `predict` and `save` are Keras' own. `fit` takes observations, or (observation, x); x
-    feeds the metric `x_error` only, except with method "supervised". There is no loss to choose: it is the simulator's
-    objective.
+    feeds the metric `x_error` only, except with method "supervised" and `SupervisedThenSIP`. There is no loss to
+    choose: it is the simulator's objective.
 
     The network works in units near 1: its input is divided by `input_scale`, its output multiplied by `x_scale`.
 
@@ -51,20 +50,24 @@ class SIPModel(keras.Model):
         x_scale: Size of the components of x, broadcast against `[B, *x_shape]`. None takes the simulator's; 1 is off.
         input_scale: Size of the network's inputs by channel. None measures it on the simulator's samples, where it has
             them; 1 is off (the paper's setting).
+
+    Attributes:
+        physics: The `ScaledPhysics` of simulator, x_scale and solver.
+        scaled_network: The `ScaledNetwork`, from an observation to x in units of x_scale.
     """
 
     def __init__(
         self,
-        network,
-        simulator,
-        solver=None,
-        method="sip",
+        network: keras.Model,
+        simulator: Simulator,
+        solver: InverseSolver | Literal["auto"] | None = None,
+        method: str | methods.TrainingMethod = "sip",
         *,
-        batch_reduction="mean",
-        x_scale=None,
-        input_scale=None,
-        name=None,
-        **kwargs,
+        batch_reduction: Literal["sum", "mean"] = "mean",
+        x_scale: Any = None,
+        input_scale: Any = None,
+        name: str | None = None,
+        **kwargs: Any,
     ):
         check_simulator_interface(simulator)
         check_network(network, simulator)
@@ -74,32 +77,30 @@ class SIPModel(keras.Model):
         self.simulator = simulator
         self.method = methods.get(method)
         self.batch_reduction = check_choice("batch_reduction", batch_reduction, REDUCTIONS)
-        self._physics = Nondimensional(simulator, x_scale)
-        self.solver = None if solver is None else checked_solver(solver, self._physics)
-        self._input_scale = _measured_input_scale(simulator) if input_scale is None else input_scale
-        self.method.check(self)
-        self._measured = SIPMetrics()
-        self._reported = {}
-        self._phase = "train"
-        self._refining = functools.cache(self._refining_function)
+        self.physics = ScaledPhysics(simulator, x_scale, self.method.solver if solver is None else solver)
+        self.scaled_network = ScaledNetwork(network, self.physics, input_scale)
+        self.method.check(self.physics)
+        self._answers = Answers(self.physics, self.scaled_network)
+        self._measured, self._phase = metrics.SIPMetrics(), "train"
+        self._statistics: MeasuredStatistics | None = None
         # Built here: a model trained by train_step alone would be saved without its optimizer.
         self.built = True
 
     # What the user calls ------------------------------------------------------------------------------------------
 
     def call(self, observation, training=False):
-        z, _ = self.predict_scaled(self._as_observation(observation), training=training)
-        return self._physics.to_physical(z)
+        return self._answers.predicted(as_observation(self.simulator, observation), training=training)
 
     def compile(
         self,
-        optimizer="adam",
+        optimizer: str | keras.optimizers.Optimizer = "adam",
         *,
-        run_eagerly=False,
-        steps_per_execution=1,
-        jit_compile="auto",
-        auto_scale_loss=True,
-        evaluate_solver=False,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | Literal["auto"] = "auto",
+        auto_scale_loss: bool = True,
+        evaluate_solver: bool = False,
+        batch_statistics: Literal["measured", "moving"] = "measured",
     ):
         """Choose the optimizer; the loss is the simulator's objective.
 
@@ -107,20 +108,21 @@ class SIPModel(keras.Model):
             optimizer: A Keras optimizer or its name, or one of `keras_sip.optimizers`.
             run_eagerly, steps_per_execution, auto_scale_loss: As in Keras. Small networks need many steps per
                 execution.
-            jit_compile: XLA for the whole step. "auto": the whole step on GPUs. On CPUs, where convolutions are slower
-                under XLA, for simulators that gain by it (`prefers_xla`): the whole step of networks of dense layers,
-                of others the physics and the solver. With a solver that is no single program (`LBFGS`) and such a
-                network, physics and objective alone, also on GPUs.
+            jit_compile: XLA for the whole step; "auto" decides as `ScaledPhysics` says.
             evaluate_solver: Let `evaluate` run the solver too and report `failed`, `not_descending` and the like.
+            batch_statistics: What batch norm uses in inference: "measured", on the first batches that `fit` trains on,
+                with the weights of the moment; "moving", Keras' moving averages.
         """
         optimizer = keras.optimizers.get(optimizer)
         check_distribution(self.distribute_strategy, optimizer, jit_compile)
-        self._compile_physics = jit_compile == "auto" and self.simulator.prefers_xla
+        replicas = self.distribute_strategy.num_replicas_in_sync
         # Kept as it was asked for: a model saved on a CPU may be loaded on a GPU.
         self._jit_compile_asked = jit_compile
         if jit_compile == "auto" and not run_eagerly:
-            jit_compile = self._whole_step_under_xla()
-        self._take_step = weight_problem.training_step(self, self.method, optimizer)
+            jit_compile = self._whole_step
+        self._take_step = weight_problem.training_step(
+            self.physics, self.scaled_network, self.method, optimizer, replicas
+        )
         super().compile(
             optimizer=optimizer,
             run_eagerly=run_eagerly,
@@ -130,68 +132,118 @@ class SIPModel(keras.Model):
         )
         # Variables made during the first step would have it traced twice.
         self.optimizer.build(self.trainable_variables)
+        self.scaled_network.optimizer = self.optimizer
+        self.physics.compile_alone(self._jit_compile_asked == "auto" and not (self.jit_compile or run_eagerly))
         self._evaluate_solver = evaluate_solver
+        self._batch_statistics = check_choice("batch_statistics", batch_statistics, ("measured", "moving"))
 
-    def fit(self, x=None, y=None, *, batch_size=None, sample_weight=None, callbacks=None, **kwargs):
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         """Keras' fit; arrays are checked first and keep the simulator's precision.
 
         Args:
-            x: Observations (y, or {"y", "context"}) as arrays, or a `tf.data.Dataset` of observations or pairs.
+            x: Observations (y, or {"y", "context"}) as arrays of any kind, or a dataset (`tf.data`, `PyDataset`) of
+                batches: observation, (observation, x) or (observation, x, sample_weight).
             y: True causes as arrays, or None.
-            batch_size, sample_weight, callbacks, **kwargs: As in Keras.
+            batch_size, sample_weight, callbacks, **kwargs: As in Keras. Endless data need `steps_per_epoch`.
         """
-        if kwargs.get("validation_split"):
-            raise ValueError(
-                three_part(
-                    "validation_data rather than validation_split",
-                    f"validation_split={kwargs['validation_split']}",
-                    "Split the arrays yourself and pass validation_data=(observation, x).",
-                )
-            )
-        validation = kwargs.get("validation_data")
-        if isinstance(validation, (tuple, list)):
-            kwargs["validation_data"] = self._as_dataset(*validation, batch_size=batch_size)
-        shuffle = kwargs.pop("shuffle", True)
-        data = self._as_dataset(x, y, sample_weight, batch_size=batch_size, shuffle=shuffle)
+        check_fit(kwargs)
+        options = {**kwargs, "batch_size": batch_size}
+        together = {"steps_per_execution": self.steps_per_execution}
+        data, options = fit_data(self.simulator, x, y, sample_weight, options, **together)
         callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
-        if self.solver is not None and self.solver.on_failure == "raise":
-            callbacks.append(RaiseOnFailure())
-        # Shuffled already where it should be; Keras would warn that it cannot shuffle a dataset.
-        return super().fit(data, callbacks=callbacks, shuffle=False, **kwargs)
+        measured = self._batch_statistics == "measured"
+        self._statistics = MeasuredStatistics.of_fit(self, data, callbacks) if measured else None
+        trial = XlaTrial.of_fit(self, data) if self._jit_compile_asked == "auto" else None
+        callbacks = [self._statistics, *callbacks, RaiseOnFailure.of_fit(self), trial]
+        with explaining_kernel_errors(self.simulator):
+            return super().fit(data, callbacks=[each for each in callbacks if each is not None], **options)
 
-    def evaluate(self, x=None, y=None, *, batch_size=None, sample_weight=None, **kwargs):
-        """Keras' evaluate; arrays are checked first and keep the simulator's precision."""
-        x = self._as_dataset(x, y, sample_weight, batch_size=batch_size)
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        return_dict: bool = False,
+        **kwargs: Any,
+    ) -> dict | list:
+        """Keras' evaluate, on what `fit` takes: {name: value}, or the values of `metrics_names`, NaN without labels."""
+        data = as_batches(self.simulator, x, y, sample_weight, batch_size=batch_size)
+        data = self._ending(data, kwargs.get("steps"))
         phase, self._phase = self._phase, "test"
         try:
-            return super().evaluate(x, **kwargs)
+            with explaining_kernel_errors(self.simulator):
+                measured = super().evaluate(data, return_dict=True, **kwargs)
         finally:
             self._phase = phase
+        return measured if return_dict else [measured.get(name, np.nan) for name in self.metrics_names]
 
-    def predict(self, x, *, batch_size=None, **kwargs):
-        """Keras' predict: x `[N, *x_shape]` of observations, arrays or a `tf.data.Dataset`."""
-        return super().predict(self._as_dataset(x, batch_size=batch_size), **kwargs)
+    def predict(self, x: Any, *, batch_size: int | None = None, **kwargs: Any) -> np.ndarray:
+        """Keras' predict: x `[N, *x_shape]` of observations, arrays or a dataset; NaN where one is not finite."""
+        data = as_observations(self.simulator, x, batch_size=batch_size)
+        return super().predict(self._ending(data, kwargs.get("steps")), **kwargs)
 
-    def refine(self, observation, max_steps=10):
+    def refine(
+        self, observation: Any, max_steps: int = 10, *, return_stddev: bool = False
+    ) -> SolverResult | tuple[SolverResult, tf.Tensor]:
         """The network's answer, improved by the solver; no example's objective gets worse.
 
-        Where the problem is ill-posed, a lower objective in y can come with a larger error in x.
+        Where the problem is ill-posed, a lower objective in y can come with a larger error in x. An observation that
+        is not finite is answered with NaN.
+
+            result, stddev = model.refine(observation, return_stddev=True)
+
+        Args:
+            observation: y, or {"y", "context"}.
+            max_steps: Of the solver.
+            return_stddev: Also return the standard deviation of each component of x: that of the posterior with P
+                linearised at the answer. What it takes and is worth: see `posterior`.
 
         Returns:
-            A `SolverResult` in physical units, with y, objective and optimality.
+            A `SolverResult` in physical units, with y and, in float64, the objective; with `return_stddev` a pair of it
+            and of the deviations `[B, *x_shape]`.
         """
-        if self.solver is None:
-            raise ValueError(
-                three_part("a model with a solver", "solver=None", "Make the model with one, such as GaussNewton().")
-            )
-        check_positive_int("max_steps", max_steps)
-        observation = self._as_observation(observation)
-        result = self._refining(max_steps)(observation)
-        to_physical = self._physics.to_physical
-        return result._replace(x=to_physical(result.x), update=to_physical(result.update))
+        self.measure_statistics()
+        observation = as_observation(self.simulator, observation)
+        with explaining_kernel_errors(self.simulator):
+            if return_stddev:
+                return self._answers.refined_with_deviation(observation, max_steps)
+            return self._answers.refined(observation, max_steps)
 
-    def export(self, path, *, format="tf_saved_model", **options):
-        """Write the model for serving: a SavedModel with the signatures infer, simulate and refine, or ONNX.
+    def posterior(self, observation: Any, max_steps: int = 10) -> Posterior:
+        """What x may be, given the observation: a tensorflow-probability distribution around the refined answer.
+
+            posterior = model.posterior(observation)
+            x, error_bar = posterior.mean(), posterior.stddev()
+
+        By the model's solver where it is a `MaximumAPosteriori`, else by one with a prior measured on the simulator's
+        samples. The noise of y should be known: `context["noise_level"]`. `keras_sip.check_calibration` says whether
+        error bars are right. An observation that is not finite has a mean of NaN.
+
+        Args:
+            observation: y, or {"y", "context"}.
+            max_steps: Of the search for the most probable x, which starts at the network's answer.
+
+        Returns:
+            A `Posterior` in physical units.
+        """
+        self.measure_statistics()
+        return self._answers.posterior(as_observation(self.simulator, observation), max_steps)
+
+    def export(
+        self, path: str | os.PathLike, *, format: Literal["tf_saved_model", "onnx"] = "tf_saved_model", **options: Any
+    ) -> None:
+        """Write the model for serving: a SavedModel (signatures infer, simulate, refine, uncertainty), or ONNX.
 
         Args:
             path: What does not exist yet: a folder, or with "onnx" a file.
@@ -203,105 +255,77 @@ class SIPModel(keras.Model):
 
         export(self, path, format=format, **options)
 
+    def measure_statistics(self) -> None:
+        """Measure batch norm's statistics with the weights of the moment, if training has changed these since.
+
+        `evaluate`, `predict` and `refine` do it, and `fit` when it ends.
+        """
+        if self._statistics is not None:
+            self._statistics.refresh(self)
+
+    def prefer_xla(self, faster: bool) -> None:
+        """Compile as for a simulator that is, or is not, faster under XLA; a fit that goes on takes it up."""
+        self.physics.prefers_xla = faster
+        if faster:
+            self.jit_compile = self._whole_step is True
+            self.physics.compile_alone(not self.jit_compile)
+            self.make_train_function(force=True)
+
     @property
-    def x_scale(self):
+    def solver(self) -> InverseSolver | None:
+        """The inverse solver, or None."""
+        return self.physics.solver
+
+    @property
+    def x_scale(self) -> np.ndarray:
         """Size of the components of x, by which the network's output is multiplied."""
-        return self._physics.scale
+        return self.physics.x_scale
 
     @property
-    def input_scale(self):
-        """Size of the network's inputs by channel, by which they are divided."""
-        return np.asarray(self._input_scale)
+    def input_scale(self) -> Any:
+        """Size of the network's inputs by channel, by which they are divided; of several inputs a dict."""
+        return self.scaled_network.input_scale
 
-    # What the training methods call ---------------------------------------------------------------------------------
-
-    def predict_scaled(self, observation, *, training):
-        """(z, penalties): the network's x in units of x_scale, and its weight penalties."""
-        inputs = self.simulator.network_input(observation)
-        inputs = inputs / tf.cast(self._input_scale, inputs.dtype)
-        z = tf.cast(self.network(inputs, training=training), self.simulator.dtype)
-        penalties = list(self.network.losses)
-        if self.simulator.has(Ability.PROJECT):
-            z = self._physics.project(z, observation)
-        return z, penalties
-
-    def simulate_scaled(self, z, context):
-        """P at z `[B, *y_shape]`."""
-        return self._compiled(self._physics.forward)(z, context)
-
-    def solve_scaled(self, z, y_target, context, solver=None):
-        """(y, result): P at z, and what `solver`, by default the model's, makes of z; in units of x_scale.
-
-        One program for both, if the solver allows it: what they have in common is computed once.
-        """
-        solver = solver or self.solver
-        forward = self._physics.forward if solver.compiles_as_one else self.simulate_scaled
-
-        def solve(z, y_target, context):
-            y = forward(z, context)
-            return y, solver.solve(self._physics, z, y_target, context, y0=y)
-
-        return self._compiled(solve, solver)(z, y_target, context)
-
-    def apply_update(self, tape, z, penalties, update, weight):
-        """One optimizer step on sum_i weight_i 1/2 |z_i - (z_i + U_i)|^2, plus the network's penalties.
-
-        `update` enters as the cotangent of z: formed as a loss, a small U would be lost in z + U.
-        """
-        variables = self.trainable_variables
-        scale = self.optimizer.scale_loss(tf.ones([]))
-        cotangent = -update * batched.expand(weight * tf.cast(scale, z.dtype), update)
-        gradients = tape.gradient(
-            [z, *penalties],
-            variables,
-            output_gradients=[cotangent, *(tf.cast(scale, penalty.dtype) for penalty in penalties)],
-        )
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    @property
+    def training_steps(self) -> int:
+        """Training steps taken with this optimizer."""
+        return int(updates_of(self.optimizer)) // self.method.optimizer_steps
 
     # What Keras calls -------------------------------------------------------------------------------------------------
 
     def train_step(self, data):
-        batch, sample_weight, values = self._unpack(data)
-        if self.method.needs_labels and batch.z_true is None:
-            raise ValueError(
-                three_part(
-                    f"true causes for method '{type(self.method).__name__}'",
-                    "observations only",
-                    "Fit on (observation, x), or choose method='sip'.",
-                )
-            )
-        due = (self.optimizer.iterations // self.method.optimizer_steps) % DESCENT_EVERY == 0
-        report = self._take_step(self, batch)
-        values |= self._values(batch, report.z, report.y)
-        values |= {"failed": report.failed, "update_norm": batched.rms(report.update)}
-        if report.solver_steps is None:
-            return self._record("train", values, sample_weight)
-        values["solver_steps"] = report.solver_steps
-        values["not_descending"] = tf.cond(
-            due,
-            lambda: self._not_descending(batch, report.z, report.y, report.update),
-            lambda: tf.zeros_like(sample_weight),
-        )
-        return self._record("train", values, sample_weight, due={"not_descending": due})
+        batch, sample_weight, bad = methods.as_batch(self.physics, data, self.batch_reduction)
+        if batch.z_true is None:
+            # Asked while the step is traced, when the count has a value only outside of the graph.
+            with tf.init_scope():
+                self.method.check_unlabelled(self.training_steps)
+        step = tf.convert_to_tensor(updates_of(self.optimizer)) // self.method.optimizer_steps
+        batch = batch._replace(step=step)
+        due = {"not_descending": step % DESCENT_EVERY == 0}
+        report = self._take_step(self.physics, self.scaled_network, batch)
+        values = metrics.of_training(self.physics, batch, report, due)
+        return self._measured.record("train", bad | values, sample_weight, due)
 
     def test_step(self, data):
-        batch, sample_weight, values = self._unpack(data)
-        z, _ = self.predict_scaled(batch.observation, training=False)
-        if not self._evaluate_solver or self.solver is None:
-            values |= self._values(batch, z, self.simulate_scaled(z, batch.context))
-            return self._record("test", values, sample_weight)
-        y, result = self.solve_scaled(z, batch.y_target, batch.context)
-        values |= self._values(batch, z, y)
-        values |= {"failed": result.failed, "solver_steps": result.num_steps, "update_norm": batched.rms(result.update)}
-        values["not_descending"] = self._not_descending(batch, z, y, result.update)
-        return self._record("test", values, sample_weight)
+        batch, sample_weight, bad = methods.as_batch(self.physics, data, self.batch_reduction)
+        z, _ = self.scaled_network(batch.observation, training=False)
+        if self._evaluate_solver and self.solver is not None:
+            values = metrics.of_solving(self.physics, batch, z, self.method.solver)
+        else:
+            values = metrics.of_prediction(self.physics, batch, z, self.physics.simulate(z, batch.context))
+        return self._measured.record("test", bad | values, sample_weight)
 
     @property
     def metrics(self):
         return list(self._measured.trackers.values())
 
+    @property
+    def metrics_names(self):
+        """Names of the values of `evaluate`."""
+        return [name for name in metrics.MEASURED if self._evaluate_solver or name not in metrics.OF_SOLVER]
+
     def get_metrics_result(self):
-        return self._measured.results(self._reported.get(self._phase, ("loss",)))
+        return self._measured.reported(self._phase)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -313,11 +337,12 @@ class SIPModel(keras.Model):
             "method": serialize(self.method),
             "batch_reduction": self.batch_reduction,
             "x_scale": self.x_scale.tolist(),
-            "input_scale": self.input_scale.tolist(),
+            "input_scale": tf.nest.map_structure(np.ndarray.tolist, self.input_scale),
         }
 
     @classmethod
     def from_config(cls, config):
+        config = {**config, "method": methods.moved_to_solver(config["method"], config["solver"])}
         nested = ("network", "simulator", "solver", "method")
         restored = {name: keras.saving.deserialize_keras_object(config[name]) for name in nested if config[name]}
         return cls(**{**config, **restored})
@@ -331,6 +356,7 @@ class SIPModel(keras.Model):
             "steps_per_execution": self.steps_per_execution,
             "jit_compile": self._jit_compile_asked,
             "evaluate_solver": self._evaluate_solver,
+            "batch_statistics": self._batch_statistics,
         }
 
     def compile_from_config(self, config):
@@ -338,86 +364,12 @@ class SIPModel(keras.Model):
 
     # Helpers ----------------------------------------------------------------------------------------------------------
 
-    def _refining_function(self, max_steps):
-        """The network and the solver after it, as a graph: thousands of small operations, slow one by one."""
+    @property
+    def _whole_step(self):
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        return self.physics.compiles_whole_step(self.network, replicas, self.method.solver)
 
-        def solve(z, y_target, context):
-            return self.solver.refine(self._physics, z, y_target, context, steps=max_steps)
-
-        @tf.function(reduce_retracing=True)
-        def refine(observation):
-            y_target, context = split_observation(observation)
-            z, _ = self.predict_scaled(observation, training=False)
-            return self._compiled(solve, self.solver)(z, y_target, context)
-
-        return refine
-
-    def _compiled(self, function, solver=None):
-        """The physics under XLA of its own, where the simulator gains by it and the whole step is not compiled."""
-        as_one = solver is None or solver.compiles_as_one
-        if as_one and self.compiled and self._compile_physics and not (self.jit_compile or self.run_eagerly):
-            return tf.function(function, jit_compile=True)
-        return function
-
-    def _whole_step_under_xla(self):
-        """True, False, or "auto", Keras' own choice."""
-        is_dense = all(len(weight.shape) <= 2 for weight in self.network.trainable_variables)
-        if self.simulator.prefers_xla and is_dense and self.distribute_strategy.num_replicas_in_sync == 1:
-            # On CPUs too (benchmarks/sine_step.py).
-            return True
-        return "auto" if self.solver is None or self.solver.compiles_as_one else False
-
-    def _as_observation(self, observation):
-        y, context = split_observation(observation)
-        return join_observation(self.simulator.as_y(y, name="y"), self.simulator.as_context(context))
-
-    def _as_dataset(self, observation, x=None, sample_weight=None, *, batch_size=None, shuffle=False):
-        """Arrays as checked batches in the simulator's precision; a dataset, or anything else Keras reads, as it is."""
-        if not isinstance(observation, (np.ndarray, tf.Tensor, dict, list)):
-            return observation
-        y, context = split_observation(observation)
-        return from_arrays(self.simulator, y, x, context, sample_weight, batch_size=batch_size or 32, shuffle=shuffle)
-
-    def _unpack(self, data):
-        """The batch for the method, the sample weights `[B]` with 0 for bad input, and the first metrics."""
-        observation, x, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        observation, good = without_bad_examples(self._as_observation(observation))
-        y, context = split_observation(observation)
-        labelled = x is not None and not isinstance(x, tuple)
-        z_true = self._physics.from_physical(self.simulator.as_x(x)) if labelled else None
-
-        weight = tf.cast(good, y.dtype)
-        if sample_weight is not None:
-            weight *= tf.reshape(tf.cast(sample_weight, y.dtype), tf.shape(weight))
-        sample_weight = weight
-        if self.batch_reduction == "mean":
-            replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            weight /= tf.cast(tf.shape(weight)[0] * replicas, weight.dtype)
-        return methods.Batch(observation, y, context, z_true, weight), sample_weight, {"bad_input": ~good}
-
-    def _values(self, batch, z, y):
-        """loss and, with labels, x_error, per example."""
-        values = {"loss": self.simulator.objective(y, batch.y_target, batch.context)}
-        if batch.z_true is not None:
-            values["x_error"] = self._physics.distance(z, batch.z_true)
-        return values
-
-    def _not_descending(self, batch, z, y, update):
-        """1 where the objective at z + update is not below that at z, `[B]`."""
-        after = self.simulate_scaled(z + update, batch.context)
-        before, after = (self.simulator.objective(value, batch.y_target, batch.context) for value in (y, after))
-        return tf.cast(~(after < before), before.dtype)
-
-    def _record(self, phase, values, sample_weight, due=None):
-        """Add `values` to the metrics, and return the results of these."""
-        self._measured.update(values, sample_weight, due)
-        self._reported[phase] = tuple(values)
-        return self._measured.results(self._reported[phase])
-
-
-def _measured_input_scale(simulator):
-    """Root mean square of the network's inputs by channel, on samples; 1 where there are none."""
-    if not simulator.has(Ability.SAMPLE):
-        return 1.0
-    sample = simulator.sample(SCALE_SAMPLES, (0, 0))
-    return root_mean_square(simulator.network_input(join_observation(sample["y"], sample.get("context"))))
+    def _ending(self, data, steps):
+        """Data to evaluate or predict on, with batch norm's statistics made ready for it."""
+        self.measure_statistics()
+        return with_steps(data, steps, name="steps", steps_per_execution=self.steps_per_execution)

@@ -10,6 +10,9 @@ import tensorflow as tf
 from keras_sip.errors import three_part
 from keras_sip.ops import batched, derivatives
 from keras_sip.optimizers.second_order import SecondOrderOptimizer
+from keras_sip.training.methods import Batch, TrainingMethod
+from keras_sip.training.network import ScaledNetwork
+from keras_sip.training.physics import ScaledPhysics
 
 
 class GaussNewtonModel(NamedTuple):
@@ -36,17 +39,18 @@ class WeightProblem:
     and so the same in each. `keep_state` lets the statistics take in the batch, once.
 
     Args:
-        model: A `SIPModel`.
-        method: Its training method.
-        batch: A `training.Batch`.
+        physics: A `ScaledPhysics`.
+        network: A `ScaledNetwork`.
+        method: The training method.
+        batch: A `Batch`.
     """
 
-    def __init__(self, model, method, batch):
-        self._model, self._batch = model, batch
-        self.variables = model.trainable_variables
+    def __init__(self, physics: ScaledPhysics, network: ScaledNetwork, method: TrainingMethod, batch: Batch):
+        self._network, self._batch = network, batch
+        self.variables = network.trainable_variables
         self._sizes = [variable.shape.num_elements() for variable in self.variables]
         self.weights = self.join(self.variables)
-        self._fixed = model.network.non_trainable_variables
+        self._fixed = network.network.non_trainable_variables
         self._state = [tf.identity(variable.value) for variable in self._fixed]
         # The two derivatives that optimizers ask for most start from this one evaluation of the network.
         self._of_gradient, self._of_loss = tf.GradientTape(persistent=True), tf.GradientTape(persistent=True)
@@ -54,9 +58,9 @@ class WeightProblem:
             self._of_gradient.watch(self.weights)
             self._of_loss.watch(self.weights)
             self._z, self._penalties, self._new_state = self._predict(self.weights)
-        self.report = method.desired_update(model, batch, tf.stop_gradient(self._z))
-        self._residual = method.residual(model, batch, self.report)
-        self._objective = method.objective(model, batch, self.report)
+        self.report = method.desired_update(physics, batch, tf.stop_gradient(self._z))
+        self._residual = method.residual(physics, batch, self.report)
+        self._objective = method.objective(physics, batch, self.report)
         self._sound = ~self.report.failed
 
     def keep_state(self):
@@ -98,6 +102,31 @@ class WeightProblem:
         value, product, transposed = derivatives.linearize(residual, self.weights)
         return GaussNewtonModel(transposed(value), lambda v: transposed(product(v)), loss_change)
 
+    def linearized_residual(self):
+        """(r `[m]`, v `[n]` -> J v, u `[m]` -> J^T u) with J = dr/dw; only where L_i = 1/2 sum r^2.
+
+        r holds the residuals of all examples, each times sqrt(weight_i): L = 1/2 |r|^2 without penalties.
+        """
+        return derivatives.linearize(self._weighted_residual, self.weights)
+
+    def jacobian(self):
+        """(r `[m]`, J `[m, n]`), r as in `linearized_residual`, J dense: for few residuals.
+
+        The physics is differentiated with respect to x, example by example, and only the network with respect to its
+        weights: min(x_size, r_size) sweeps through the simulator, and one through the network for each residual, all at
+        once.
+        """
+        z = tf.stop_gradient(self._z)
+        residual = self._of_sound_examples(self._residual, z)
+        of_physics = derivatives.jacobian(lambda z: self._of_sound_examples(self._residual, z), z)
+        factor = tf.sqrt(self._weight(residual))
+        of_physics *= batched.expand(factor, of_physics)
+        with self._of_gradient:
+            flat = tf.reshape(self._z, [-1, 1, of_physics.shape[2]])
+            projected = tf.reshape(tf.reduce_sum(of_physics * flat, axis=2), [-1])
+        jacobian = self._of_gradient.jacobian(projected, self.weights, unconnected_gradients="zero")
+        return tf.reshape(residual * batched.expand(factor, residual), [-1]), jacobian
+
     def join(self, tensors):
         """One vector `[n]` of a tensor for each variable."""
         return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], 0)
@@ -111,7 +140,7 @@ class WeightProblem:
         """(z, penalties, new state) of the network with these weights; no variable is changed."""
         values = [*zip(self.variables, self.split(weights), strict=True), *zip(self._fixed, self._state, strict=True)]
         with keras.StatelessScope(state_mapping=values, collect_losses=True) as scope:
-            z, penalties = self._model.predict_scaled(self._batch.observation, training=True)
+            z, penalties = self._network(self._batch.observation, training=True)
         return z, penalties, [scope.get_current_value(variable) for variable in self._fixed]
 
     def _total(self, z, penalties):
@@ -134,32 +163,37 @@ class WeightProblem:
         return tf.cast(self._batch.weight, like.dtype)
 
 
-def training_step(model, method, optimizer):
-    """`(model, batch) -> StepReport`: how the method and the optimizer change the weights.
+def training_step(
+    physics: ScaledPhysics,
+    network: ScaledNetwork,
+    method: TrainingMethod,
+    optimizer: keras.optimizers.Optimizer,
+    replicas: int = 1,
+) -> Callable:
+    """`(physics, network, batch) -> StepReport`: how the method and the optimizer change the weights.
 
     Raises:
         ValueError: They do not go together.
     """
     if not isinstance(optimizer, SecondOrderOptimizer):
         return method.train_step
-    _check(model, method, optimizer)
+    _check(physics, network.network, method, optimizer, replicas)
     return functools.partial(_second_order_step, method, optimizer)
 
 
-def _second_order_step(method, optimizer, model, batch):
-    problem = WeightProblem(model, method, batch)
+def _second_order_step(method, optimizer, physics, network, batch):
+    problem = WeightProblem(physics, network, method, batch)
     optimizer.take_step(problem)
     problem.keep_state()
     return problem.report
 
 
-def _check(model, method, optimizer):
+def _check(physics, network, method, optimizer, replicas):
     name = type(optimizer).__name__
-    replicas = model.distribute_strategy.num_replicas_in_sync
     refused = None
     if replicas > 1:
         refused = f"{replicas} replicas", "Train on one device, or use a first-order optimizer."
-    elif model.network.compute_dtype == "float16":
+    elif network.compute_dtype == "float16":
         refused = (
             "a network that computes in float16",
             "Second derivatives overflow there: build the network under the policy 'float32' or 'mixed_bfloat16'.",
@@ -174,12 +208,17 @@ def _check(model, method, optimizer):
             f"a method with proxy={method.proxy!r}, whose second derivatives vanish",
             "Use proxy='l2', or a first-order optimizer.",
         )
-    elif optimizer.needs_least_squares and not method.is_least_squares(model):
+    elif optimizer.needs_least_squares and not method.is_least_squares(physics):
         refused = (
-            f"the objective of {model.simulator!r}, which is no half sum of squares",
+            f"the objective of {physics.simulator!r}, which is no half sum of squares",
             "Use AdaHessian, or a simulator that defines `residual` and not `objective`.",
         )
-    elif optimizer.needs_least_squares and model.network.losses:
+    elif optimizer.needs_independent_examples and _normalizes_batches(network):
+        refused = (
+            "a network with batch norm, whose residuals depend on all examples of the batch",
+            "Build it without (keras_sip.MLP and FNO have none), or use HessianFree or AdaHessian.",
+        )
+    elif optimizer.needs_least_squares and network.losses:
         refused = (
             "a network with weight penalties, which are no residuals",
             "Remove the regularizers (the optimizer's weight_decay acts alike), or use AdaHessian.",
@@ -187,3 +226,8 @@ def _check(model, method, optimizer):
     if refused:
         received, remedy = refused
         raise ValueError(three_part(f"a model that {name} can train", received, remedy))
+
+
+def _normalizes_batches(network):
+    layers = network._flatten_layers(include_self=False)
+    return any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)

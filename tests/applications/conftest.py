@@ -15,7 +15,7 @@ def finished(tmp_path_factory):
     """Two methods, two seeds, twelve steps of the tiny experiment."""
     from tiny import FinishedRun, run
 
-    from experiments.records import Metrics
+    from keras_sip.comparison.records import Metrics
 
     path = tmp_path_factory.mktemp("runs") / "finished"
     with contextlib.redirect_stdout(io.StringIO()) as printed:

@@ -8,7 +8,7 @@ import pytest
 
 import heat
 from experiments.options import parse_options
-from experiments.records import Metrics
+from keras_sip.comparison.records import Metrics
 from studies import heat_hyperparameters
 
 
@@ -26,6 +26,7 @@ def test_variants_are_built_with_what_they_name():
         **dict.fromkeys(("sip", "sip_muon"), "DampedSpectralInverse"),
         **dict.fromkeys(("sip_wiener", "sip_wiener_muon"), "WienerInverse"),
         "gauss_newton": "GaussNewton",
+        "sip_generic": "MaximumAPosteriori",
     }
     solvers = {name: variant.solver(options) for name, variant in heat.VARIANTS.items() if variant.solver}
     assert {name: type(solver).__name__ for name, solver in solvers.items()} == expected
@@ -103,4 +104,4 @@ def test_wrong_words_are_refused_with_what_is_allowed(words, capsys):
         heat.run(list(words))
     assert caught.value.code == 2
     said = capsys.readouterr().err
-    assert any(allowed in said for allowed in ("'hyperparameters'", "sip, adam", "at least 0", "above 0"))
+    assert any(allowed in said for allowed in ("'hyperparameters'", "sip_generic, adam", "at least 0", "above 0"))

@@ -1,6 +1,7 @@
 """What the fluid's application measures and draws beside the runner's own."""
 
-import types
+import contextlib
+import io
 
 import numpy as np
 import pytest
@@ -62,22 +63,36 @@ def numbers(table, label):
     return [float(word.rstrip("%")) for word in line.split()[len(label.split()) :]]
 
 
-def test_reverse_study_writes_three_tables(tmp_path, capsys, monkeypatch):
-    # Those of the study take long to compile.
-    monkeypatch.setattr(fluid_reverse, "BEHIND", {"  then one": keras_sip.GradientDescent(step_size=1e-6)})
-    words = "--study reverse --resolution 16 --steps 1 --examples 4 --chain-examples 2 --time-steps 1 2 --seeds 0"
-    assert navier_stokes.run([*words.split(), "--output", str(tmp_path)]) == 0
-    text = (tmp_path / "reverse.txt").read_text()
-    assert text in capsys.readouterr().out
-    assert max(map(len, text.splitlines())) <= 80
-    for label in ("gain 0.001 (paper)", "own gain, 3 calls", "truth (bias)", "2 ", "then one"):
-        assert np.all(np.isfinite(numbers(text, label))), label
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """(printed, {table: its text}) of one study, with half as many cells and steps as in the paper."""
+    path = tmp_path_factory.mktemp("reverse")
+    words = "--study reverse --resolution 32 --steps 4 --examples 64 --chain-examples 2 --time-steps 4 8 --seeds 1"
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        # Those of the study take long to compile.
+        patch.setattr(fluid_reverse, "BEHIND", {"  then one": keras_sip.GradientDescent(step_size=1e-6)})
+        assert navier_stokes.run([*words.split(), "--output", str(path)]) == 0
+    heading, *tables = (path / "reverse.txt").read_text().strip().split("\n\n")
+    return printed.getvalue(), heading, dict(zip(("strength", "retraced", "chain"), tables, strict=True))
 
 
-def test_reverse_study_separates_the_parts_of_the_error():
-    """Half as many cells and steps as in the paper; the bounds are those of the solver's own tests."""
-    simulator = fluid_reverse.simulator_with(32, 4)
-    table = fluid_reverse.strength_table(simulator, 64, 1, 0.3)
+def test_reverse_study_writes_three_tables(study):
+    printed, heading, tables = study
+    assert heading in printed and all(table in printed for table in tables.values())
+    assert max(map(len, printed.splitlines())) <= 80
+    for table, label in (
+        ("strength", "gain 0.001 (paper)"),
+        ("strength", "own gain, 3 calls"),
+        ("strength", "truth (bias)"),
+        ("retraced", "4 "),
+        ("chain", "then one"),
+    ):
+        assert np.all(np.isfinite(numbers(tables[table], label))), label
+
+
+def test_reverse_study_separates_the_parts_of_the_error(study):
+    """The bounds are those of the solver's own tests."""
+    table = study[2]["strength"]
     uniform, swirl, small, removed = numbers(table, "gain 0.001 (paper)")
     assert uniform < 1e-3
     # Noise of size 0.1 in each of two components that the family of swirls does not have.
@@ -94,10 +109,8 @@ def test_reverse_study_separates_the_parts_of_the_error():
     assert numbers(table, "strength off by 0.3")[1] == pytest.approx(0.24, abs=0.06)
 
 
-def test_shorter_time_steps_retrace_the_flow_better():
-    options = types.SimpleNamespace(resolution=32, examples=8, seeds=[1], time_steps=[4, 8])
-    table = fluid_reverse.retraced_table(fluid_reverse.simulator_with(32, 8), options)
-    coarse, fine = numbers(table, "4 "), numbers(table, "8 ")
+def test_shorter_time_steps_retrace_the_flow_better(study):
+    coarse, fine = (numbers(study[2]["retraced"], label) for label in ("4 ", "8 "))
     assert fine[0] < coarse[0] and fine[1] < coarse[1]
     # Twice as many steps in the same time.
     assert coarse[2] == pytest.approx(2 * fine[2], rel=0.02)

@@ -1,7 +1,6 @@
-"""Benchmarks are scripts that import their neighbours, and the applications, by bare name."""
+"""Benchmarks import the applications by bare name; their own folder is on the path already (pyproject.toml)."""
 
 import pathlib
 import sys
 
-ROOT = pathlib.Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "applications")]
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "applications"))

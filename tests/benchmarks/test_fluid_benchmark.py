@@ -13,11 +13,12 @@ from _timing import TABLE_WIDTH
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """(what was printed, the numbers): a simulation step on 8 x 8 cells, SIP training on 32 x 32."""
+    """(what was printed, the numbers): a simulation step and SIP training on 8 x 8 cells."""
     path = tmp_path_factory.mktemp("benchmark") / "new" / "fluid.json"
-    size = "--resolution 8 --batch 1 --training-resolution 32 --training-batch 1 --time-steps 1 --repeats 1"
+    size = "--resolution 8 --batch 1 --training-resolution 8 --training-batch 1 --time-steps 1 --repeats 1"
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
         patch.setattr(fluid, "FIT_STEPS", 2)
+        patch.setattr(fluid, "LEVELS", 1)
         # The adjoint takes long to compile.
         patch.setattr(fluid, "METHODS", {"sip": fluid.METHODS["sip"]})
         fluid.main([*size.split(), "--skip-memory", "--output", str(path)])

@@ -19,7 +19,7 @@ class Slow(keras.callbacks.Callback):
         time.sleep(0.01)
 
 
-def make_model():
+def make_model(batch_statistics="measured"):
     """Batch norm, dropout and Adam: moving statistics, a random generator and slots must all come back."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input(SIMULATOR.y_shape)
@@ -27,7 +27,7 @@ def make_model():
     hidden = keras.layers.Dropout(0.2, seed=3)(keras.layers.Activation("relu")(hidden))
     network = keras.Model(inputs, keras.layers.Conv2D(1, 3, padding="same")(hidden))
     model = keras_sip.SIPModel(network, SIMULATOR, keras_sip.AnalyticInverse())
-    model.compile(keras.optimizers.Adam(1e-2))
+    model.compile(keras.optimizers.Adam(1e-2), batch_statistics=batch_statistics)
     return model
 
 

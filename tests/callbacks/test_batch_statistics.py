@@ -7,12 +7,12 @@ import keras_sip
 from keras_sip.callbacks import BatchStatistics
 
 
-def make_model(network=None, seed=0):
+def make_model(network=None, seed=0, batch_statistics="moving"):
     keras.utils.set_random_seed(seed)
     simulator = keras_sip.Poisson((8, 8))
     network = network or keras_sip.UNet(simulator.y_shape, 1, levels=2, filters=4, seed=seed)
     model = keras_sip.SIPModel(network, simulator, keras_sip.AnalyticInverse(), input_scale=1.0)
-    model.compile(keras.optimizers.Adam(1e-2))
+    model.compile(keras.optimizers.Adam(1e-2), batch_statistics=batch_statistics)
     return model
 
 
@@ -84,6 +84,41 @@ def test_fit_leaves_the_statistics_of_the_last_weights():
         # Another trace: rounding.
         np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-6)
     assert np.isfinite(again["x_error"])
+
+
+def test_a_model_measures_by_itself_on_the_first_batches_of_its_training():
+    model = make_model(batch_statistics="measured")
+    data = keras_sip.dataset(model.simulator, 16, seed=0)
+    # Going on at step 2, it is measured on what the whole run is measured on.
+    rest = keras_sip.dataset(model.simulator, 16, seed=0, start_step=2)
+    model.fit(data, steps_per_epoch=2, verbose=0)
+    model.fit(rest, steps_per_epoch=2, verbose=0)
+    received = [v.numpy() for v in model.network.non_trainable_variables]
+    first = tf.concat([observation for observation, _ in data.take(512 // 16)], 0)
+    measured(BatchStatistics(first, batch_size=16), model)
+    for value, expected in zip(received, model.network.non_trainable_variables, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6)
+    # Trained on by other means, it is measured again before it answers.
+    model.train_on_batch(*next(iter(data)))
+    model.predict(first[:2], verbose=0)
+    after = [v.numpy() for v in model.network.non_trainable_variables]
+    assert any(np.max(np.abs(one - other)) > 1e-4 for one, other in zip(after, received, strict=True))
+
+
+def test_evaluate_tells_by_default_what_statistics_measured_by_hand_give():
+    data = keras_sip.dataset(keras_sip.Poisson((8, 8)), 16, seed=0)
+    first = tf.concat([observation for observation, _ in data.take(512 // 16)], 0)
+    evaluation = observations(32, 3)
+    default, moving = make_model(batch_statistics="measured"), make_model()
+    for model in (default, moving):
+        model.fit(data, steps_per_epoch=5, verbose=0)
+    received = default.evaluate(*evaluation, verbose=0, return_dict=True)["x_error"]
+    averages = moving.evaluate(*evaluation, verbose=0, return_dict=True)["x_error"]
+    by_hand = BatchStatistics(first, batch_size=16)
+    expected = moving.evaluate(*evaluation, verbose=0, return_dict=True, callbacks=[by_hand])["x_error"]
+    # The same numbers in another order.
+    np.testing.assert_allclose(received, expected, rtol=1e-5)
+    assert abs(averages - expected) > 1e-3 * expected
 
 
 def test_frozen_layers_keep_what_they_have():

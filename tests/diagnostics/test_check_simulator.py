@@ -1,5 +1,8 @@
 """check_simulator finds what is broken, names it, says what to do, and finds nothing where nothing is."""
 
+import io
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -210,6 +213,11 @@ BROKEN = {
 }
 
 
+def check(simulator, *, solver_steps=False, **options):
+    """Solvers' steps compile the most: where they are what is tested only."""
+    return keras_sip.check_simulator(simulator, solver_steps=solver_steps, print_report=False, **options)
+
+
 def names(findings):
     return {finding.name for finding in findings}
 
@@ -218,59 +226,61 @@ def names(findings):
 @pytest.mark.parametrize("problem", [entry for entry in PROBLEMS if entry.name != "navier_stokes"], ids=repr)
 def test_every_simulator_of_the_registry_passes(problem):
     x = problem.start_and_target()[2]
-    report = keras_sip.check_simulator(problem.simulator, x=x, context=problem.context, print_report=False)
+    report = check(problem.simulator, x=x, context=problem.context)
     assert report.passed, str(report)
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
 def test_what_is_broken_is_named_with_a_remedy_and_nothing_else(broken):
-    report = keras_sip.check_simulator(broken(), print_report=False)
+    report = check(broken())
     assert names(report.failures) == BROKEN[broken], str(report)
     assert not report.passed
     assert all(finding.remedy for finding in report.failures)
 
 
 def test_what_xla_cannot_compile_is_named():
-    report = keras_sip.check_simulator(OutsideOfTensorFlow(), print_report=False)
+    report = check(OutsideOfTensorFlow())
     # TensorFlow cannot differentiate a py_function twice either, which J v needs.
     assert names(report.failures) - {"jvp", "vjp", "dot test"} == {"XLA = eager"}
     assert "py_function" in report["XLA = eager"].remedy
 
 
 def test_sound_simulator_passes_every_check_that_applies():
-    report = keras_sip.check_simulator(Sound(), print_report=False)
+    report = check(Sound(), solver_steps=True)
+    for name in ("CG step", "dense step", "Newton step"):
+        assert "adjoint steps" in report[name].measured
     assert names(f for f in report.findings if f.verdict is not Verdict.PASSED) == {"project"}
     assert report["project"].verdict is Verdict.SKIPPED
 
 
 def test_what_is_no_simulator_is_a_finding_too():
-    report = keras_sip.check_simulator(42, print_report=False)
+    report = check(42)
     assert names(report.failures) == {"interface"}
     assert "keras_sip.Simulator" in report["interface"].remedy
 
 
 def test_unregistered_simulator_is_told_the_line_to_add():
-    report = keras_sip.check_simulator(WithoutInverse(), print_report=False)
+    report = check(WithoutInverse())
     assert report["configuration"].verdict is Verdict.NOTE
     assert "@keras.saving.register_keras_serializable" in report["configuration"].remedy
 
 
 def test_physics_that_is_undefined_at_zero_is_noted_and_not_failed():
     positive = keras_sip.from_function(tf.math.log, 2)
-    report = keras_sip.check_simulator(positive, x=np.float32([[1.0, 2.0], [3.0, 0.5]]), print_report=False)
+    report = check(positive, x=np.float32([[1.0, 2.0], [3.0, 0.5]]))
     assert report["gradient, x = 0"].verdict is Verdict.NOTE
     assert report.passed
 
 
 def test_missing_context_is_explained():
     needs_context = keras_sip.from_function(lambda x, context: x * context["gain"], 2, y_shape=2)
-    report = keras_sip.check_simulator(needs_context, print_report=False)
+    report = check(needs_context)
     assert names(report.failures) == {"forward"}
     assert "context" in report["forward"].remedy
 
 
 def test_report_is_printed_and_fits_80_columns(capsys):
-    report = keras_sip.check_simulator(Coupled())
+    report = keras_sip.check_simulator(Coupled(), solver_steps=False)
     printed = capsys.readouterr().out
     assert printed == f"{report}\n"
     assert max(map(len, printed.splitlines())) <= 80
@@ -278,8 +288,61 @@ def test_report_is_printed_and_fits_80_columns(capsys):
     assert "2 of 23 checks failed." in printed
 
 
+class Says(WithoutInverse):
+    """Notes what has been printed when it is first differentiated."""
+
+    def __init__(self, said):
+        self.said = said
+
+    def objective(self, y, y_target, context=None):
+        self.said.append(sys.stdout.getvalue())
+        return super().objective(y, y_target, context)
+
+
+def test_findings_are_printed_as_they_come(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    said = []
+    keras_sip.check_simulator(Says(said), solver_steps=False)
+    assert "residual" in said[0]
+    assert "network input" not in said[0]
+
+
+class Stepping(WithoutInverse):
+    """A raw loop that reads a constant: y and J^T w compile, J v does not."""
+
+    def forward(self, x, context=None):
+        matrix = tf.constant([[0.9, 0.1], [-0.1, 0.8]])
+
+        def step(i, s):
+            return i + 1, tf.tanh(tf.matmul(s, matrix))
+
+        return tf.while_loop(lambda i, s: i < 4, step, (0, x), maximum_iterations=4)[1]
+
+
+def test_a_loop_that_solvers_cannot_compile_is_named_with_the_remedy():
+    report = check(Stepping(), solver_steps=True)
+    assert names(report.failures) == {"J v under XLA"}
+    assert "ops.integrate" in report["J v under XLA"].remedy
+
+
+class Inverting(WithoutInverse):
+    """Its kernel raises where an example is NaN."""
+
+    def forward(self, x, context=None):
+        matrix = tf.linalg.diag(1 + x * x)
+        return tf.linalg.solve(matrix, x[..., None])[..., 0]
+
+
+def test_a_kernel_that_raises_is_named_with_the_remedy_and_other_checks_go_on():
+    report = check(Inverting())
+    assert names(report.failures) == {"NaN example"}
+    assert "MatrixSolve" in report["NaN example"].measured
+    assert "ops.solve" in report["NaN example"].remedy
+    assert report["jvp"].verdict is Verdict.PASSED
+
+
 def test_a_single_given_example_is_not_enough():
-    report = keras_sip.check_simulator(Sound(), x=np.zeros((1, 2), "float32"), print_report=False)
+    report = check(Sound(), x=np.zeros((1, 2), "float32"))
     assert "at least two examples" in report["forward"].measured
 
 

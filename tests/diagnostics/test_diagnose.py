@@ -1,12 +1,15 @@
 """diagnose: singular values against NumPy, and advice that follows from what was measured."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_sip
-from keras_sip.diagnostics import Verdict, diagnosis_case
-from keras_sip.diagnostics.diagnosis_case import DiagnosisCase
+from keras_sip.diagnostics import Verdict
+from keras_sip.diagnostics import diagnosis as diagnosis_module
+from keras_sip.diagnostics.diagnosis import DiagnosisCase
 from numerics import laplacian_matrix
 from problems import CURVED, PROBLEMS
 
@@ -46,7 +49,7 @@ def test_singular_values_are_those_of_numpy_in_units_of_x_scale():
 
 def test_singular_values_of_a_field_lie_between_the_true_extremes(monkeypatch):
     # So that 80 components count as a field.
-    monkeypatch.setattr(diagnosis_case, "LARGEST_DENSE", 64)
+    monkeypatch.setattr(diagnosis_module, "LARGEST_DENSE", 64)
     left, right = (np.linalg.qr(GENERATOR.standard_normal((80, 80)))[0] for _ in range(2))
     diagnosis = diagnose(linear(left * FALLING @ right), num_examples=2)
     assert not diagnosis.singular_values_exact
@@ -147,3 +150,33 @@ def test_report_fits_80_columns_and_ends_with_the_advice(capsys):
     assert printed == f"{diagnosis}\n"
     assert max(map(len, printed.splitlines())) <= 80
     assert "Use LevenbergMarquardt(" in printed
+
+
+def test_an_update_is_timed_in_adjoint_steps_and_the_examples_prior_is_told():
+    x = np.random.default_rng(0).standard_normal((12, 3)) * [1.0, 2.0, 3.0]
+    diagnosis = diagnose(linear(MATRIX), x=x)
+    assert diagnosis.step_cost > 0
+    np.testing.assert_allclose(diagnosis.prior.mean, x.mean(axis=0), atol=1e-12)
+    assert "3 unknowns" in diagnosis["prior"].measured
+
+
+class HiddenPoisson(keras_sip.SimulatorWrapper):
+    """Knows its inverse, but not that it is diagonal in the sine basis."""
+
+    def forward(self, x, context=None):
+        return self.physical.forward(x, context)
+
+    def inverse(self, y_target, x_near, context=None):
+        return self.physical.inverse(y_target, x_near, context)
+
+
+def test_what_each_spectral_basis_leaks_is_shown():
+    simulator = HiddenPoisson(keras_sip.Poisson((6, 6), dtype="float64"))
+    diagnosis = diagnose(simulator, num_examples=4, num_jacobians=1)
+    text = diagnosis["spectral basis"].measured
+    leaks = {basis: float(re.search(rf"{basis} ([\d.e-]+)", text).group(1)) for basis in ("fourier", "sine", "cosine")}
+    assert leaks["sine"] == pytest.approx(diagnosis.leakage, rel=0.05)
+    assert leaks["sine"] < 1e-12
+    assert leaks["fourier"] > 0.2
+    assert leaks["cosine"] > 0.2
+    assert "spectral basis" in str(diagnosis)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 
 from keras_sip.ops import random_fields
@@ -148,3 +149,19 @@ def test_split_seeds_are_distinct_and_reproducible(mode):
     assert len(np.unique(seeds, axis=0)) == 100
     np.testing.assert_array_equal(seeds, random_fields.split_seed(3, 100))
     assert not np.array_equal(seeds, random_fields.split_seed(4, 100))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_normal_numbers_are_standard_and_the_same_under_xla(dtype):
+    shape = (64, 16, 17)
+
+    def draw():
+        return random_fields.normal(shape, (3, 4), dtype=dtype)
+
+    eager, graph, xla = draw().numpy(), tf.function(draw)().numpy(), tf.function(draw, jit_compile=True)().numpy()
+    # Libraries' logarithms and cosines may differ in the last bit of float64.
+    tolerance = {"float32": 0.0, "float64": 1e-14}[dtype]
+    np.testing.assert_allclose(graph, eager, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(xla, eager, rtol=0, atol=tolerance)
+    assert scipy.stats.kstest(eager.ravel(), "norm").pvalue > 0.01
+    np.testing.assert_array_equal(random_fields.normal(tf.constant(shape), (3, 4), dtype=dtype), eager)

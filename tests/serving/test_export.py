@@ -108,6 +108,18 @@ def test_a_bad_example_is_flagged_and_leaves_the_others_as_they_are(poisson):
             np.testing.assert_array_equal(answer["x"][example], good["x"][example])
 
 
+@pytest.mark.parametrize("which", ["poisson", "sensors"], ids=["kernels", "xla"])
+def test_an_empty_batch_answers_empty(which, request):
+    served = request.getfixturevalue(which)
+    for name, signature in served.signatures.items():
+        _, specs = signature.structured_input_signature
+        steps = {"steps": tf.constant(2)}
+        inputs = {key: tf.zeros((0, *spec.shape[1:]), spec.dtype) for key, spec in specs.items() if key not in steps}
+        answer = signature(**inputs, **(steps if "steps" in specs else {}))
+        for key, value in answer.items():
+            assert value.shape == (0, *signature.structured_outputs[key].shape[1:]), (name, key)
+
+
 def test_an_input_of_wrong_shape_is_refused_with_both_shapes(poisson):
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[2,7,8,1\] is not compatible with .*\[\?,8,8,1\]"):
         poisson.signatures["infer"](y=tf.zeros((2, 7, 8, 1)))
@@ -117,7 +129,7 @@ def test_each_graph_is_stored_once(poisson):
     graph = saved_model_pb2.SavedModel()
     graph.ParseFromString((poisson.path / "saved_model.pb").read_bytes())
     bodies = [f for f in graph.meta_graphs[0].graph_def.library.function if "endpoint" in f.signature.name]
-    assert len(bodies) == len(("infer", "simulate", "refine"))
+    assert len(bodies) == len(("infer", "simulate", "refine", "uncertainty"))
 
 
 def test_card_manifest_and_checksums_lie_beside(poisson):
@@ -153,6 +165,31 @@ def test_a_process_without_keras_sip_loads_and_runs_it(poisson, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, capture_output=True)
     np.testing.assert_allclose(np.load(tmp_path / "x.npy"), poisson.model.predict(y, verbose=0), rtol=1e-6, atol=1e-6)
+
+
+class Gains(keras_sip.Simulator):
+    """Needs a context and draws no samples; says its entries, or does not."""
+
+    x_shape, y_shape, prefers_xla = (2,), (2,), False
+
+    def forward(self, x, context=None):
+        return context["gain"] * x
+
+
+def gains_model(simulator):
+    inputs = keras.Input((2,))
+    return keras_sip.SIPModel(keras.Model(inputs, keras.layers.Dense(2)(inputs)), simulator, keras_sip.GaussNewton())
+
+
+def test_a_simulator_without_samples_exports_where_it_says_its_context(tmp_path):
+    class Declared(Gains):
+        context_shape = {"gain": (2,)}
+
+    served = Exported(gains_model(Declared()), tmp_path / "model").signatures
+    y = served["simulate"](x=tf.constant([[1.0, 2.0]]), context_gain=tf.constant([[3.0, 4.0]]))["y"]
+    np.testing.assert_array_equal(y, [[3.0, 8.0]])
+    with pytest.raises(ValueError, match=r"Expected a simulator that(?s:.*)context_shape(?s:.*)Define `context_shape`"):
+        gains_model(Gains()).export(tmp_path / "other")
 
 
 def test_a_model_without_a_solver_has_no_refine(tmp_path):
@@ -211,5 +248,5 @@ def test_onnx_runtime_answers_as_the_model_does(make, tmp_path):
 
 def test_without_the_packages_onnx_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr("keras_sip.serving.export.ONNX_PACKAGES", ("no_such_package",))
-    with pytest.raises(ImportError, match=r"pip install keras_sip\[onnx\]"):
+    with pytest.raises(ImportError, match=r'pip install "\.\[onnx\]"'):
         poisson_model().export(tmp_path / "model.onnx", format="onnx")

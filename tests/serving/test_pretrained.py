@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -85,8 +87,9 @@ def test_code_in_a_file_is_not_run(tmp_path):
     inputs = keras.Input((8, 8, 1))
     network = keras.Model(inputs, keras.layers.Lambda(lambda y: y + 1.0)(inputs))
     shipped.write(tmp_path / "unsafe", keras_sip.SIPModel(network, shipped.SIMULATOR, keras_sip.AnalyticInverse()))
-    with pytest.raises(ValueError, match=r"Expected a model that keras_sip(.|\n)*(L|l)ambda"):
+    with pytest.raises(ValueError, match=r"Expected a model that keras_sip(.|\n)*(L|l)ambda") as refused:
         keras_sip.load_pretrained("unsafe", tmp_path)
+    assert "It holds Python code" in str(refused.value) and "safe_mode=False" in str(refused.value)
 
 
 def test_every_model_that_ships_is_whole_and_answers():
@@ -111,6 +114,28 @@ def test_list_shows_shapes_versions_and_errors(models, capsys):
     assert f"keras_sip {keras_sip.__version__}" in printed and "x_error sip: 0.25" in printed
 
 
+def test_list_writes_out_what_would_steer_a_terminal(models, tmp_path, capsys):
+    shipped.write(tmp_path / "tiny\x1b[2J", models[1], version="1\\u001b[31m\\nheat")
+    (tmp_path / "tiny\x1b[2J" / "metrics.json").write_text('{"measured": {"a\\u009b2J\\nb": 0.5}}')
+    assert main(["list", "--models", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert r"keras_sip 1\x1b[31m\nheat" in printed and r"a\x9b2J\nb: 0.5" in printed
+    assert all(mark.isprintable() or mark == "\n" for mark in printed) and printed.count("\n") == 2
+
+
+@pytest.mark.parametrize("word", ["ctrl-c", "sigterm"])
+def test_an_interrupted_infer_ends_without_a_traceback_and_without_files(models, files, capsys, monkeypatch, word):
+    def interrupted(*arguments):
+        os.kill(os.getpid(), signal.SIGINT if word == "ctrl-c" else signal.SIGTERM)
+        time.sleep(10)
+
+    before = sorted(files.iterdir())
+    # While the file is being written: that is what could be left in half.
+    monkeypatch.setattr("keras_sip.files.os.fsync", interrupted)
+    assert command(files, models) == (130 if word == "ctrl-c" else 143)
+    assert "Interrupted" in capsys.readouterr().err and sorted(files.iterdir()) == before
+
+
 def test_infer_writes_the_models_answers(models, files, observations):
     assert command(files, models) == 0
     np.testing.assert_allclose(
@@ -126,9 +151,19 @@ def test_infer_refines_and_draws(models, files, observations):
     assert min(picture.shape[:2]) > 200
 
 
+def test_infer_writes_and_draws_error_bars(models, files, observations):
+    assert command(files, models, "--std", files / "std.npy", "--plot", files / "answers.png") == 0
+    result, stddev = models[1].refine(observations, 10, return_stddev=True)
+    np.testing.assert_allclose(np.load(files / "x.npy"), result.x, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.load(files / "std.npy"), stddev, rtol=1e-3)
+    assert (files / "answers.png").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--std", "a.npy", "--output", "a.npy"), "--std and --output to be two files"),
+        (("--std", "std.txt"), "--std to end in .npy"),
         (("--refine", 0), "`--refine` to be an integer of at least 1"),
         (("--plot", "answers.jpg"), "--plot to end in .png"),
         (("--output", "nowhere/x.npy"), "--output in a folder that exists"),

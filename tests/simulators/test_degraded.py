@@ -38,7 +38,7 @@ def test_multiplicative_noise_scales_each_sensor():
     np.testing.assert_allclose(context["noise_level"], 0.05 * rms(clean), rtol=1e-12)
 
 
-def test_silent_sensors_are_zero_as_often_as_said_and_the_mask_says_which():
+def test_missing_sensors_are_zero_as_often_as_said_and_the_mask_says_which():
     y, clean, context = degraded_and_clean(missing_sensors=0.25)
     mask = context["sensor_mask"].numpy()
     np.testing.assert_array_equal(y, clean * mask)
@@ -85,6 +85,42 @@ def test_the_same_seed_gives_the_same_degradation_on_any_batch_of_any_call():
     assert not np.any(once["y"].numpy() == other["y"].numpy(), where=once["y"].numpy() != 0)
 
 
+def test_noise_is_the_same_number_eagerly_in_graphs_and_under_xla():
+    simulator = keras_sip.Degraded(problems.problem("poisson_1d").simulator, noise=(0.1, 0.3), missing_sensors=0.3)
+    y = tf.constant(np.random.default_rng(0).standard_normal((4, 9, 1)))
+
+    def degrade():
+        return simulator.degrade(y, None, SEED)
+
+    eager, graph, xla = degrade(), tf.function(degrade)(), tf.function(degrade, jit_compile=True)()
+    np.testing.assert_array_equal(graph[1]["sensor_mask"], eager[1]["sensor_mask"])
+    np.testing.assert_array_equal(xla[1]["sensor_mask"], eager[1]["sensor_mask"])
+    # y's own size is a sum, which compilers may order otherwise.
+    np.testing.assert_allclose(graph[0], eager[0], rtol=0, atol=1e-14)
+    np.testing.assert_allclose(xla[0], eager[0], rtol=0, atol=1e-14)
+
+
+def test_the_data_of_a_degradation_do_not_depend_on_the_others():
+    alone = keras_sip.Degraded(POISSON, noise=(0.1, 0.3)).sample(4, SEED)
+    masked = keras_sip.Degraded(POISSON, noise=(0.1, 0.3), missing_sensors=0.5).sample(4, SEED)
+    mask = masked["context"]["sensor_mask"]
+    np.testing.assert_array_equal(masked["y"], mask * alone["y"])
+    np.testing.assert_array_equal(masked["context"]["noise_level"], alone["context"]["noise_level"])
+
+
+def test_a_noisy_fluid_is_solved_by_its_reverse_simulation():
+    fluid = keras_sip.NavierStokes((16, 16), num_steps=2)
+    simulator = keras_sip.Degraded(fluid, noise=0.01)
+    sample = simulator.sample(2, SEED)
+    x0 = sample["x"] + 0.5
+    received = keras_sip.ReverseSimulation().solve(simulator, x0, sample["y"], sample["context"]).x
+    expected = keras_sip.ReverseSimulation().solve(fluid, x0, sample["y"], sample["context"]).x
+    np.testing.assert_array_equal(received, expected)
+    # Noise takes the markers out of [0, 1], which is no fault of the user's.
+    assert np.min(sample["y"]) < 0
+    simulator.as_y(sample["y"], name="y")
+
+
 @pytest.mark.parametrize("unit", [1e-25, 1e20])
 def test_levels_are_relative_in_any_unit_of_float32(unit):
     poisson = keras_sip.Poisson((8, 8))
@@ -96,14 +132,14 @@ def test_levels_are_relative_in_any_unit_of_float32(unit):
     np.testing.assert_allclose(context["noise_level"] / unit, known["noise_level"], rtol=1e-5)
 
 
-def test_silent_sensors_have_no_residual_and_no_say_in_the_solution():
+def test_missing_sensors_have_no_residual_and_no_say_in_the_solution():
     simulator = keras_sip.Degraded(POISSON, missing_sensors=0.3)
     sample = simulator.sample(3, SEED)
     mask = sample["context"]["sensor_mask"].numpy()
     y = simulator.forward(tf.zeros_like(sample["x"]), sample["context"])
     residual = simulator.residual(y, sample["y"], sample["context"]).numpy()
     np.testing.assert_array_equal(residual, mask * (y - sample["y"]))
-    # Whatever a silent sensor says, the update is the same, bit for bit.
+    # Whatever a missing sensor says, the update is the same, bit for bit.
     nonsense = sample["y"] + 100.0 * (1.0 - mask)
     for solver in (keras_sip.AnalyticInverse(), keras_sip.GaussNewton(cg_steps=20)):
         updates = [

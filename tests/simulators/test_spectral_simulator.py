@@ -95,3 +95,29 @@ def test_form_is_the_simulator_mode_by_mode_and_white_noise_has_its_mode_size(ba
     assert np.expand_dims(power.squeeze(form.channel_axis), form.channel_axis).shape == form.transfer.shape
     # Mean squares of 2000 numbers scatter by sqrt(2 / 2000) = 3 %.
     np.testing.assert_allclose(power, form.mode_size**2, rtol=0.2)
+
+
+class Hidden(keras_sip.SimulatorWrapper):
+    """Poisson's equation by a wrapper with an own `forward`, which so says nothing of its modes."""
+
+    def forward(self, x, context=None):
+        return self.physical.forward(x, context)
+
+
+def test_a_form_is_measured_where_none_is_said_and_inverts_like_the_true_one():
+    poisson = keras_sip.Poisson((6, 7), dtype="float64")
+    hidden = Hidden(poisson)
+    assert hidden.diagonal_form is None
+    form = keras_sip.DiagonalForm.measured(hidden)
+    np.testing.assert_allclose(form.transfer, poisson.diagonal_form.transfer, rtol=1e-9)
+    assert form[3:] == poisson.diagonal_form[3:]
+    hidden.diagonal_form = form
+    y = np.asarray(poisson.sample(2, (0, 1))["y"])
+    solver = keras_sip.DampedSpectralInverse()
+    received, expected = (solver.solve(simulator, np.zeros_like(y), y).x for simulator in (hidden, poisson))
+    np.testing.assert_allclose(received, expected, rtol=1e-9, atol=1e-9 * np.max(np.abs(expected)))
+
+
+def test_no_form_is_measured_where_every_basis_leaks_or_there_are_no_fields():
+    assert keras_sip.DiagonalForm.measured(keras_sip.DarcyFlow((4, 4))) is None
+    assert keras_sip.DiagonalForm.measured(keras_sip.RotatedSine()) is None

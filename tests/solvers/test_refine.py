@@ -201,3 +201,45 @@ def test_bad_example_is_reported_and_changes_no_other():
         assert np.array_equal(value.numpy()[others], getattr(expected, field).numpy()[others]), field
     assert received.status[1] == Status.NON_FINITE
     assert np.all(received.update[1] == 0)
+
+
+class Smoothing(keras_sip.Simulator):
+    """Sixteen unknowns behind a smoothing matrix of condition 1e3: what y does not tell, noise fills in."""
+
+    x_shape, y_shape, dtype = (16,), (16,), "float64"
+    rotation = np.linalg.qr(np.random.default_rng(3).standard_normal((16, 16)))[0]
+    matrix = rotation @ np.diag(10.0 ** -np.linspace(0, 3, 16)) @ rotation.T
+
+    def forward(self, x, context=None):
+        return x @ tf.constant(self.matrix, x.dtype)
+
+    def inverse(self, y_target, x_near, context=None):
+        return y_target @ tf.constant(np.linalg.inv(self.matrix), y_target.dtype)
+
+    def residual(self, y, y_target, context=None):
+        # Half of the sensors are silent: their noise is no part of the residual.
+        return (y - y_target) * tf.constant(np.repeat([1.0, 0.0], 8), y.dtype)
+
+
+# Landweber's iteration, whose error falls and then rises, and one that repeats a `solve` of its own.
+@pytest.mark.parametrize("solver", [keras_sip.GradientDescent(step_size=1.0), Halfway()], ids=["loop", "own solve"])
+def test_refinement_stops_at_the_noise_where_its_level_is_known(solver):
+    simulator = Smoothing()
+    generator = np.random.default_rng(5)
+    x_true, x0 = generator.standard_normal((3, 16)), np.zeros((3, 16))
+    x0[2] = x_true[2]
+    level = np.array([0.2, 0.0, 0.2])
+    y = np.asarray(simulator(x_true)) + level[:, None] * generator.choice([-1.0, 1.0], (3, 16))
+    told, untold = (
+        traced(solver, simulator, context)(x0, y, tf.constant(200)) for context in ({"noise_level": level}, None)
+    )
+    # 8 data of noise +-level: the first point at or below 1/2 sum of their squares is the last.
+    assert told.objective[0] <= 4 * level[0] ** 2 * (1 + 1e-9)
+    assert untold.objective[0] < told.objective[0]
+    assert told.num_steps[0] < untold.num_steps[0]
+    error = np.linalg.norm(np.stack([told.x[0], untold.x[0]]) - x_true[0], axis=1)
+    assert error[0] < error[1]
+    assert told.status[0] == Status.STALLED
+    # No noise, no stop; and what y is explained by already is returned as it is.
+    np.testing.assert_array_equal(told.x[1], untold.x[1])
+    np.testing.assert_array_equal(told.x[2], x0[2])

@@ -247,7 +247,7 @@ def test_target_and_link_together_are_refused():
         layer(random_batch(), y_target=random_batch(), return_link=True)
 
 
-@pytest.mark.parametrize("kind", ["sip", "plain", "project"])
+@pytest.mark.parametrize("kind", ["sip", "plain", "project", "scale"])
 def test_layers_save_and_load_inside_a_model(kind, tmp_path):
     simulator = keras_sip.Poisson((4, 4))
     y_target = keras.Input((4, 4, 1))
@@ -258,6 +258,7 @@ def test_layers_save_and_load_inside_a_model(kind, tmp_path):
         ),
         "plain": lambda: keras_sip.PhysicsLayer(simulator)(x),
         "project": lambda: keras_sip.Project(simulator)(x, y_target),
+        "scale": lambda: keras_sip.Scale(simulator, 7.0)(x),
     }[kind]()
     model = keras.Model(y_target, outputs)
     model.save(tmp_path / "model.keras")
@@ -265,5 +266,9 @@ def test_layers_save_and_load_inside_a_model(kind, tmp_path):
     y = tf.random.stateless_normal((2, 4, 4, 1), (0, 0))
     np.testing.assert_array_equal(loaded(y), model(y))
     if kind == "sip":
+        # Version 0.1, whose config has no x_scale, measured the proxy in the units of x.
+        config = model.layers[-1].get_config()
+        del config["x_scale"]
+        assert keras_sip.SIPPhysicsLayer.from_config(config).x_scale == 1.0
         assert loaded.layers[-1].solver == keras_sip.GaussNewton(cg_steps=7)
         assert loaded.layers[-1].step_size == 0.5

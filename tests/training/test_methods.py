@@ -36,22 +36,22 @@ def updates(method, solver, simulator=SINE):
     generator = np.random.default_rng(1)
     z = tf.constant(generator.uniform(-1, 1, (16, 2)), tf.float32)
     y = simulator(generator.uniform(-1, 1, (16, 2)).astype("float32"))
-    batch = keras_sip.training.methods.Batch(y, y, None, None, tf.ones(16))
+    batch = keras_sip.Batch(y, y, None, None, tf.ones(16))
     own = solver.solve(simulator, z, y).update
     with tf.GradientTape() as tape:
         tape.watch(z)
         objective = simulator.objective(simulator.forward(z), y)
     return (
-        model.method.desired_update(model, batch, z).update.numpy(),
+        model.method.desired_update(model.physics, batch, z).update.numpy(),
         own.numpy(),
         -tape.gradient(objective, z).numpy(),
     )
 
 
-def test_solver_steps_of_the_method_are_those_of_the_solver():
+def test_a_solver_of_the_method_s_own_takes_the_place_of_the_model_s():
     gauss_newton = keras_sip.GaussNewton(cg_steps=8)
     one = weight_change(keras_sip.SIP(), gauss_newton, CURVED)
-    three = weight_change(keras_sip.SIP(solver_steps=3), gauss_newton, CURVED)
+    three = weight_change(keras_sip.SIP(gauss_newton.with_options(max_steps=3)), gauss_newton, CURVED)
     same = weight_change(keras_sip.SIP(), gauss_newton.with_options(max_steps=3), CURVED)
     np.testing.assert_array_equal(three, same)
     assert np.max(np.abs(three - one)) > 1e-2 * np.max(np.abs(one))
@@ -59,8 +59,8 @@ def test_solver_steps_of_the_method_are_those_of_the_solver():
 
 def test_solver_run_to_convergence_is_supervised_learning_where_the_cause_is_unique():
     """Eq. 5 equals Eq. 4: x_tilde is x*, whatever the prediction."""
-    solver = keras_sip.GaussNewton(cg_steps=20, cg_tolerance=1e-7)
-    converged = weight_change(keras_sip.SIP(solver_steps=30, solver_tolerance=1e-6), solver, CURVED)
+    solver = keras_sip.GaussNewton(cg_steps=20, cg_tolerance=1e-7, max_steps=30, residual_tolerance=1e-6)
+    converged = weight_change(keras_sip.SIP(solver), None, CURVED)
     network = keras_sip.MLP(4, 3, (8,), activation="tanh", seed=0)
     model = keras_sip.SIPModel(network, CURVED, None, "supervised", x_scale=1.0, input_scale=1.0)
     model.compile(keras.optimizers.SGD(1e-3))
@@ -84,14 +84,15 @@ def test_adjoint_mix_of_a_solved_batch_is_zero_and_finite():
     solver = keras_sip.GaussNewton()
     model = keras_sip.SIPModel(keras_sip.MLP(2, 2, (8,), seed=0), SINE, solver, keras_sip.SIP(adjoint_mix=1.0))
     z = tf.constant([[0.1, 0.2], [0.3, -0.4]])
-    y = model.simulate_scaled(z, None)
-    batch = keras_sip.training.methods.Batch(y, y, None, None, tf.ones(2))
-    np.testing.assert_array_equal(model.method.desired_update(model, batch, z).update, np.zeros((2, 2)))
+    y = model.physics.simulate(z, None)
+    batch = keras_sip.Batch(y, y, None, None, tf.ones(2))
+    np.testing.assert_array_equal(model.method.desired_update(model.physics, batch, z).update, np.zeros((2, 2)))
 
 
 @pytest.mark.parametrize("power", [0.25, 1.0])
 def test_curvature_power_weights_each_eigenvector_by_its_eigenvalue(power):
-    weighted, own, downhill = updates(keras_sip.SIP(curvature_power=power), keras_sip.SaddleFreeNewton())
+    method = keras_sip.SIP(keras_sip.SaddleFreeNewton(curvature_power=power))
+    weighted, own, downhill = updates(method, keras_sip.SaddleFreeNewton())
     generator = np.random.default_rng(1)
     z = generator.uniform(-1, 1, (16, 2))
     y = SINE(generator.uniform(-1, 1, (16, 2)).astype("float32")).numpy()
@@ -130,33 +131,46 @@ def test_l1_proxy_is_the_gradient_of_the_sum_of_magnitudes():
 
 
 def test_regimes_survive_saving(tmp_path):
-    method = keras_sip.SIP(
-        solver_steps=3, solver_tolerance=1e-3, adjoint_mix=2.0, proxy="l1", curvature_power=0.25, updates_per_solve=2
-    )
+    solver = keras_sip.SaddleFreeNewton(max_steps=3, curvature_power=0.25)
+    method = keras_sip.SIP(solver, adjoint_mix=2.0, proxy="l1", updates_per_solve=2)
     model = keras_sip.SIPModel(keras_sip.MLP(2, 2, (4,), seed=0), SINE, NEWTON, method)
     model.save(tmp_path / "model.keras")
-    assert keras.saving.load_model(tmp_path / "model.keras").method == method
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert (loaded.method, loaded.solver) == (method, NEWTON)
+
+
+def test_solver_options_in_the_method_of_an_earlier_version_become_a_solver_of_its_own():
+    model = keras_sip.SIPModel(keras_sip.MLP(2, 2, (4,), seed=0), SINE, keras_sip.SaddleFreeNewton())
+    config = model.get_config()
+    # As version 0.1 wrote it.
+    config["method"]["config"] = {
+        "step_size": 0.5, "solver_steps": 3, "solver_tolerance": None, "updates_per_solve": 1,
+        "sufficient_decrease": None, "curvature_power": 0.25, "adjoint_mix": 0.0, "proxy": "l2",
+    }  # fmt: skip
+    loaded = keras_sip.SIPModel.from_config(config)
+    assert loaded.method == keras_sip.SIP(keras_sip.SaddleFreeNewton(max_steps=3, curvature_power=0.25), step_size=0.5)
+    assert loaded.solver == keras_sip.SaddleFreeNewton()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "error", "message"),
     [
-        ({"proxy": "l3"}, "one of 'l2', 'l1'"),
-        ({"adjoint_mix": -1.0}, "`adjoint_mix` to be a finite number at least 0"),
-        ({"solver_steps": 0}, "`max_steps` to be an integer of at least 1"),
-        ({"curvature_power": -0.5}, "`curvature_power` to be a finite number at least 0"),
+        ({"proxy": "l3"}, ValueError, "one of 'l2', 'l1'"),
+        ({"adjoint_mix": -1.0}, ValueError, "`adjoint_mix` to be a finite number at least 0"),
+        ({"solver": "newton"}, TypeError, "`solver` to be a keras_sip.InverseSolver"),
+        ({"solver": keras_sip.AnalyticInverse()}, TypeError, "inverse"),
     ],
 )
-def test_arguments_out_of_range_are_refused(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        keras_sip.SIPModel(keras_sip.MLP(2, 2, (4,)), SINE, NEWTON, keras_sip.SIP(**arguments))
+def test_arguments_out_of_range_are_refused(arguments, error, message):
+    simulator = keras_sip.from_function(curved_process, 3)
+    with pytest.raises(error, match=message):
+        keras_sip.SIPModel(keras_sip.MLP(4, 3, (4,)), simulator, None, keras_sip.SIP(**arguments))
 
 
-def test_curvature_power_needs_a_solver_that_knows_curvatures():
-    with pytest.raises(ValueError, match="a solver with the option curvature_power"):
-        keras_sip.SIPModel(
-            keras_sip.MLP(2, 2, (4,)), SINE, keras_sip.GaussNewton(), keras_sip.SIP(curvature_power=0.25)
-        )
+def test_a_model_refines_with_the_method_s_solver_where_it_has_no_other():
+    solver = keras_sip.SaddleFreeNewton()
+    model = keras_sip.SIPModel(keras_sip.MLP(2, 2, (4,), seed=0), SINE, method=keras_sip.SIP(solver))
+    assert model.solver == solver
 
 
 # Labels by a solver (Eq. 4) -------------------------------------------------------------------------------------------
@@ -190,3 +204,50 @@ def test_labels_use_the_context_of_each_example():
     solver = keras_sip.SaddleFreeNewton(max_steps=30)
     x, _ = keras_sip.label_with_solver(simulator, solver, {"y": y, "context": context}, batch_size=1)
     np.testing.assert_allclose(simulator(x, context), y, atol=1e-10)
+
+
+# Compiles quickest.
+EXACT = keras_sip.AnalyticInverse()
+
+
+def labels_then_sip():
+    method = keras_sip.SupervisedThenSIP(supervised_steps=2)
+    model = keras_sip.SIPModel(keras_sip.MLP(2, 2, (8,), seed=0), SINE, EXACT, method, x_scale=1.0, input_scale=1.0)
+    model.compile(keras.optimizers.SGD(1e-2))
+    return model
+
+
+def test_labels_come_first_and_sip_after_them(tmp_path):
+    x = np.random.default_rng(2).uniform(-1, 1, (16, 2)).astype("float32")
+    y = SINE(x)
+    model = labels_then_sip()
+    by_hand = {}
+    for name in ("supervised", "sip"):
+        by_hand[name] = keras_sip.SIPModel(model.network, SINE, EXACT, name, x_scale=1.0, input_scale=1.0)
+        by_hand[name].compile(keras.optimizers.SGD(1e-2))
+    start = model.get_weights()
+    for name in ("supervised", "supervised", "sip", "sip"):
+        by_hand[name].train_on_batch(y, x)
+    expected = flat(model)
+    model.set_weights(start)
+    model.train_on_batch(y, x)
+    # Half of the labels' phase is over, and a loaded model knows it.
+    model.save(tmp_path / "model.keras")
+    resumed = keras.saving.load_model(tmp_path / "model.keras")
+    assert resumed.training_steps == 1
+    for _ in range(3):
+        resumed.train_on_batch(y, x)
+    np.testing.assert_allclose(flat(resumed), expected, atol=1e-7)
+
+
+def test_labels_are_needed_in_the_first_phase_alone():
+    model = labels_then_sip()
+    x = np.random.default_rng(2).uniform(-1, 1, (32, 2)).astype("float32")
+    y = SINE(x)
+    with pytest.raises(ValueError, match="Expected true causes for method 'SupervisedThenSIP'"):
+        model.fit(y, batch_size=16, verbose=0)
+    history = model.fit(y, x, batch_size=16, verbose=0).history
+    assert history["solver_steps"] == [0.0]
+    history = model.fit(y, batch_size=16, verbose=0).history
+    assert history["solver_steps"] == [1.0]
+    assert model.training_steps == 4

@@ -30,7 +30,7 @@ def batch_of(model, size=6, weight=1.0):
 
 def problem_of(model):
     """The first batch's loss as a function of the weights."""
-    return WeightProblem(model, model.method, batch_of(model))
+    return WeightProblem(model.physics, model.scaled_network, model.method, batch_of(model))
 
 
 def hessian_free(**options):
@@ -71,7 +71,7 @@ def test_gradient_is_that_of_the_first_order_step(method):
     model = unet_model(keras.optimizers.SGD(1.0), method, solver)
     problem = problem_of(model)
     gradient, _ = problem.gradient_and_hessian_product(tf.zeros_like(problem.weights))
-    model.method.train_step(model, batch_of(model))
+    model.method.train_step(model.physics, model.scaled_network, batch_of(model))
     change = problem.join(model.trainable_variables) - problem.weights
     np.testing.assert_allclose(-change, gradient, rtol=0, atol=1e-5 * np.max(np.abs(gradient)))
 
@@ -162,7 +162,7 @@ def test_weight_penalties_enter_the_hessian_and_are_refused_where_they_are_no_re
     with pytest.raises(ValueError, match="weight penalties"):
         model.compile(hessian_free())
     model.compile(keras_sip.AdaHessian(1e-2))
-    problem = WeightProblem(model, model.method, batch_of(model, weight=0.0))
+    problem = WeightProblem(model.physics, model.scaled_network, model.method, batch_of(model, weight=0.0))
     v = tf.ones_like(problem.weights)
     # Of weight 0, the batch leaves 0.01 |kernel|^2 alone; the bias has no penalty.
     _, product = problem.gradient_and_hessian_product(v)

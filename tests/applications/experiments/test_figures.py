@@ -43,5 +43,5 @@ def test_reconstructions_share_scales_and_put_the_x_axis_across():
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(plotting, "available", lambda: False)
-    with pytest.raises(ImportError, match=r"pip install keras_sip\[plots\]"):
+    with pytest.raises(ImportError, match=r'pip install "\.\[plots\]"'):
         figures.reconstructions(np.zeros((1, 4, 4, 1)), np.zeros((1, 4, 4, 1)), {})

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import TINY, trained_model
 
 import keras_sip
-from experiments.records import MEASURED, RUN
+from keras_sip.comparison.records import MEASURED, RUN
 
 RUNS = [(method, seed) for seed in (0, 1) for method in ("sip", "adam")]
 # Powers of ten times 1, 1.5, 2, 3, 4, 5, 6, 8, with the table's and the last.
@@ -32,7 +32,7 @@ def test_exit_code_and_description(finished):
     description = json.loads((finished.path / "run.json").read_text())
     assert finished.exit_code == 0
     assert description["failures"] == {}
-    assert description["arguments"]["batch"] == 3
+    assert description["arguments"]["batch"] == 64
     assert description["versions"]["keras"] == keras.__version__
     assert set(description["machine"]) == {"processor", "cores", "memory_gib"}
 

@@ -1,0 +1,51 @@
+"""Programs of ours start without TensorFlow's messages; what is none of them is shown."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from keras_sip import _quiet
+
+ROOT = pathlib.Path(__file__).parents[1]
+NOISE = (
+    "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR\n"
+    "I0000 00:00:1795751761.139408   16880 port.cc:153] oneDNN custom operations are on.\n"
+    "To enable the following instructions: AVX2 FMA, in other operations, rebuild TensorFlow\n"
+    "E0000 00:00:1795751765.807502   16880 cuda_platform.cc:52] failed call to cuInit: UNKNOWN ERROR (303)\n"
+    "2026-11-27 03:52:24.123456: I tensorflow/core/util/port.cc:113] oneDNN custom operations are on.\n"
+)
+SAID = "E0000 00:00:1795751765.807502   16880 file_system.cc:52] the disk is on fire\nTraceback\n"
+
+
+def write(text):
+    # As C++ does, beside Python's own stream.
+    os.write(2, text.encode())
+
+
+def test_noise_is_left_out_and_the_rest_comes_afterwards(capfd):
+    with _quiet._held_stderr():
+        write(NOISE + SAID)
+    assert capfd.readouterr().err == SAID
+    write("as before\n")
+    assert capfd.readouterr().err == "as before\n"
+
+
+def test_all_is_shown_where_the_import_fails(capfd):
+    with pytest.raises(ImportError), _quiet._held_stderr():
+        write(NOISE)
+        raise ImportError
+    assert capfd.readouterr().err == NOISE
+
+
+@pytest.mark.parametrize("flag", [[], [_quiet.FLAG]])
+def test_the_shell_is_quiet_unless_it_is_asked(flag):
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    # A machine without a GPU, and with oneDNN: both are said.
+    environment |= {"TF_ENABLE_ONEDNN_OPTS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    words = [sys.executable, "-m", "keras_sip", *flag, "list"]
+    ended = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert "poisson" in ended.stdout
+    assert bool(ended.stderr) == bool(flag)
