@@ -29,8 +29,12 @@ def check_arguments(cls: type, args: tuple, kwargs: dict) -> None:
         signature.bind(None, *args, **kwargs)
     except TypeError as error:
         options = ", ".join(list(signature.parameters)[1:])
+        # Python tells of what is missing first, which a wrong name may be the reason of.
+        unknown = ", ".join(f"{name}={value!r}" for name, value in kwargs.items() if name not in signature.parameters)
         raise TypeError(
-            three_part(f"options of {cls.__name__}: {options}", str(error), "Correct the name, or leave it out.")
+            three_part(
+                f"options of {cls.__name__}: {options}", unknown or str(error), "Correct the name, or leave it out."
+            )
         ) from None
 
 

@@ -43,6 +43,11 @@ class Chain(InverseSolver):
         given = {name: value for name, value in of_the_loop.items() if OF_THE_LOOP.get(name, ...) != value}
         for name, value in OF_THE_LOOP.items():
             object.__setattr__(self, name, value)
+        unknown = ", ".join(f"{name}={value!r}" for name, value in given.items() if name not in OF_THE_LOOP)
+        if unknown:
+            raise TypeError(
+                three_part("solvers, and the option on_failure", unknown, "Correct the name, or leave it out.")
+            )
         if not self.solvers or not all(isinstance(solver, InverseSolver) for solver in self.solvers):
             raise TypeError(
                 three_part(

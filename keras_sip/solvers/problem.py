@@ -1,5 +1,6 @@
 """The inverse problem that a solver sees: one batch, with residuals measured in units of their own size."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -135,6 +136,13 @@ class InverseProblem:
 
     def evaluate(self, x):
         """The `Evaluation` of x: one simulation, and the products that measure the columns of J."""
+        if self.simulator.is_least_squares and self._has_few_components():
+            y, value, columns = self.jacobian(x)
+            objective = self.simulator.objective(y, self.y_target, self.context)
+            flat = tf.reshape(value, [-1, columns.shape[1]])
+            gradient = tf.reshape(tf.linalg.matvec(columns, flat, transpose_a=True), tf.shape(x))
+            norms = _norms_of_columns(columns, x)
+            return Evaluation(y, objective, *slopes(value, gradient, norms, self.rounding(x, y, norms)))
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(x)
             y = self.simulator.forward(x, self.context)
@@ -151,7 +159,7 @@ class InverseProblem:
         if not self.simulator.is_least_squares:
             gradient = vjp(tf.ones_like(value))
             return Evaluation(y, objective, *self.scaled_slope(value, gradient))
-        gradient, norms = vjp(value), self._column_norms(x, value, vjp)
+        gradient, norms = vjp(value), projected_column_norms(value, vjp, x, PROBES)
         return Evaluation(y, objective, *slopes(value, gradient, norms, self.rounding(x, y, norms)))
 
     def scaled_slope(self, objective, gradient):
@@ -183,14 +191,9 @@ class InverseProblem:
         of_x = tf.where(observed > 0, tf.minimum(of_x, observed), of_x)
         return np.finfo(x.dtype.as_numpy_dtype).eps * (of_x + of_y)
 
-    def _column_norms(self, x, residual, vjp):
-        """sqrt(diag(J^T J)) / m in the shape of x; on fields an unbiased estimate of the squares."""
-        if min(x.shape[1:].num_elements(), residual.shape[1:].num_elements()) <= LARGEST_EXACT:
-            columns = self.jacobian(x)[2]
-            unit = batched.expand(batched.safe_scale(columns), columns)
-            norms = unit[:, 0] * tf.sqrt(tf.reduce_sum(tf.square(columns / unit), axis=1))
-            return tf.reshape(norms, tf.shape(x))
-        return projected_column_norms(residual, vjp, x, PROBES)
+    def _has_few_components(self):
+        """Whether a dense Jacobian costs no more than the products that would estimate its columns."""
+        return min(math.prod(self.simulator.x_shape), math.prod(self.simulator.y_shape)) <= LARGEST_EXACT
 
     def quadratic_model(self, x):
         """The `QuadraticModel` of the objective at x, dense: for x of few components.
@@ -266,6 +269,13 @@ def slopes(residual, gradient, norms, rounding):
     # More than 1 is rounding, or what random projections miss.
     optimality = tf.where(is_flat, tf.constant(np.nan, cosine.dtype), tf.minimum(cosine, tf.ones_like(cosine)))
     return optimality, (along <= ROUNDINGS * rounding) & ~is_flat
+
+
+def _norms_of_columns(columns, x):
+    """sqrt(diag(J^T J)) in the shape of x, of J `[B, m, n]`."""
+    unit = batched.expand(batched.safe_scale(columns), columns)
+    norms = unit[:, 0] * tf.sqrt(tf.reduce_sum(tf.square(columns / unit), axis=1))
+    return tf.reshape(norms, tf.shape(x))
 
 
 def projected_column_norms(residual, vjp, x, count):

@@ -110,9 +110,10 @@ def test_every_field_is_per_example(solver, problem):
     }
     assert result.x.dtype == result.update.dtype == result.y.dtype == result.objective.dtype == simulator.dtype
     assert result.status.dtype == result.num_steps.dtype == "int32"
-    # Summed side by side: each step rounds both.
-    steps = 1 + np.max(result.num_steps)
-    assert relative_error(result.x, x0 + result.update) <= steps * np.finfo(simulator.dtype).eps
+    # Summed side by side: each step, and the sums of a composition's parts, round both, at the size of the larger one.
+    roundings = 2 * (1 + np.max(result.num_steps)) * np.finfo(simulator.dtype).eps
+    size = np.max(np.abs(x0)) + np.max(np.abs(result.update))
+    assert np.max(np.abs(result.x - (x0 + result.update))) <= roundings * size
     assert relative_error(result.y, simulator.forward(result.x, problem.context)) < ROUNDING[simulator.dtype]
 
 
