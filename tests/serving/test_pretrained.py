@@ -124,12 +124,17 @@ def test_list_writes_out_what_would_steer_a_terminal(models, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("word", ["ctrl-c", "sigterm"])
-def test_an_interrupted_infer_ends_without_a_traceback_and_without_files(models, files, capsys, monkeypatch, word):
+def test_an_interrupted_infer_ends_without_a_traceback_and_without_files(
+    models, files, capsys, monkeypatch, request, word
+):
     def interrupted(*arguments):
         os.kill(os.getpid(), signal.SIGINT if word == "ctrl-c" else signal.SIGTERM)
         time.sleep(10)
 
     before = sorted(files.iterdir())
+    # Programs that a shell starts in the background ignore Ctrl-C.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, handler))
     # While the file is being written: that is what could be left in half.
     monkeypatch.setattr("keras_sip.files.os.fsync", interrupted)
     assert command(files, models) == (130 if word == "ctrl-c" else 143)
