@@ -258,7 +258,7 @@ class LevenbergMarquardt(InverseSolver):
 
     def _single(self, problem, x, model, objective, state):
         """The step of training: as the first of the others, by J^T J + lambda D^2, which takes no decomposition."""
-        minimize = model.normal_equations(state.scaling)
+        minimize = model.normal_equations()
         before = model.square_of(model.residual)
 
         def attempt(trial):

@@ -10,6 +10,7 @@ from keras_sip.errors import check_choice, check_number, check_positive_int, thr
 from keras_sip.ops import batched
 from keras_sip.ops.conjugate_gradient import cgls
 from keras_sip.ops.eigen import orthogonal_columns
+from keras_sip.ops.trust_region import solve_positive
 from keras_sip.solvers.problem import PROBES, ROUNDINGS, half_square, projected_column_norms, slopes
 
 LINEAR_SOLVERS = ("auto", "dense", "conjugate_gradient")
@@ -82,8 +83,8 @@ class DenseModel:
         norms = tf.sqrt(tf.reduce_sum(tf.square(self._jacobian / largest), axis=1))
         self._norms = norms * largest[:, 0]
         self._misfit = self.misfit(self.residual)
-        scaled = self._jacobian / _safe(self._norms)[:, None]
-        self._gradient = tf.linalg.matvec(scaled, self._misfit, transpose_a=True)
+        self._scaled = self._jacobian / _safe(self._norms)[:, None]
+        self._gradient = tf.linalg.matvec(self._scaled, self._misfit, transpose_a=True)
 
     def column_norms(self):
         """sqrt(diag(J^T J)) in the shape of x, in the units of `InverseProblem`."""
@@ -129,26 +130,23 @@ class DenseModel:
         singular = Singular(squares, columns, basis, 0.0 * squares, seen, unit)
         return singular._replace(slopes=singular.slopes_of(self._misfit))
 
-    def normal_equations(self, scaling):
+    def normal_equations(self):
         """damping `[B]` -> (dx, decrease, slope) of the minimum of |r + J dx|^2 + damping |D dx|^2.
 
-        By J^T J, without a decomposition of J: the damping bounds its condition, and must be large beside the rounding
-        of float64. `slope` is what the slope of 1/2 |r|^2 makes of the step, `[B]`.
+        By D^-1 J^T J D^-1, without a decomposition of J: the damping bounds its condition, and must be large beside the
+        rounding of float64. `slope` is what the slope of 1/2 |r|^2 makes of the step, `[B]`.
         """
-        unit = _safe(tf.cast(tf.reshape(scaling, tf.shape(self._norms)), tf.float64) / self.unit[:, None])
-        usable = self.is_finite()
-        scaled = batched.where_example(usable, self._jacobian, tf.zeros_like(self._jacobian)) / unit[:, None]
-        misfit = batched.where_example(usable, self._misfit, tf.zeros_like(self._misfit))
-        square = tf.linalg.matmul(scaled, scaled, transpose_a=True)
-        gradient = tf.linalg.matvec(scaled, misfit, transpose_a=True)
-        identity = tf.eye(scaled.shape[2], dtype=tf.float64)
+        usable, size = self.is_finite(), self._scaled.shape[2]
+        identity = tf.eye(size, dtype=tf.float64)
+        square = tf.linalg.matmul(self._scaled, self._scaled, transpose_a=True)
+        square = batched.where_example(usable, square, tf.zeros_like(square) + identity)
+        gradient = batched.where_example(usable, self._gradient, tf.zeros_like(self._gradient))
 
         def minimize(damping):
-            factor = tf.linalg.cholesky(square + damping[:, None, None] * identity)
-            components = -tf.linalg.cholesky_solve(factor, gradient[:, :, None])[:, :, 0]
+            components = -solve_positive(square + damping[:, None, None] * identity, gradient)
             slope = -tf.reduce_sum(gradient * components, axis=1)
             decrease = 0.5 * (slope + damping * tf.reduce_sum(tf.square(components), axis=1))
-            return self._like_x(components / unit), decrease, slope
+            return self._like_x(components / _safe(self._norms)), decrease, slope
 
         return minimize
 

@@ -5,7 +5,7 @@ import pytest
 import scipy.optimize
 import tensorflow as tf
 
-from keras_sip.ops.trust_region import damping_for_radius
+from keras_sip.ops.trust_region import damping_for_radius, solve_positive
 
 
 def length(damping, squares, slopes):
@@ -47,3 +47,17 @@ def test_slow_example_leaves_the_others_bit_identical():
     both = damping_for_radius(squares, slopes, radius)
     alone = damping_for_radius(squares[:1], slopes[:1], radius[:1])
     assert both[0] == alone[0]
+
+
+@pytest.mark.parametrize("size", [1, 7, 20])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_damped_systems_are_solved_as_by_numpy(size, jit_compile):
+    generator = np.random.default_rng(size)
+    columns = generator.standard_normal((4, 3, size))  # singular but for the damping
+    columns /= np.linalg.norm(columns, axis=1, keepdims=True)
+    matrix = np.einsum("bmi,bmj->bij", columns, columns) + 1e-3 * np.eye(size)
+    right = generator.standard_normal((4, size))
+    solve = tf.function(solve_positive, jit_compile=jit_compile, autograph=False)
+    received = solve(tf.constant(matrix), tf.constant(right)).numpy()
+    # A condition of up to 2e4.
+    np.testing.assert_allclose(received, np.linalg.solve(matrix, right[:, :, None])[:, :, 0], rtol=1e-9, atol=1e-9)
