@@ -28,6 +28,8 @@ class SecondOrderOptimizer(keras.optimizers.Optimizer):
     needs_least_squares = False
     # Whether each residual must belong to one example, as it does not behind batch norm.
     needs_independent_examples = False
+    # Whether its step may be part of a program of XLA, unless `compile(jit_compile=True)` asks for that.
+    compiles = True
 
     def __init__(self, learning_rate: LearningRate, *, name: str | None = None, **kwargs: Any) -> None:
         given = {option: kwargs[option] for option in UNSUPPORTED if kwargs.get(option) is not None}

@@ -119,7 +119,7 @@ class SIPModel(keras.Model):
         # Kept as it was asked for: a model saved on a CPU may be loaded on a GPU.
         self._jit_compile_asked = jit_compile
         if jit_compile == "auto" and not run_eagerly:
-            jit_compile = self._whole_step
+            jit_compile = self._whole_step if _compiles(optimizer) else False
         self._take_step = weight_problem.training_step(
             self.physics, self.scaled_network, self.method, optimizer, replicas
         )
@@ -267,7 +267,7 @@ class SIPModel(keras.Model):
         """Compile as for a simulator that is, or is not, faster under XLA; a fit that goes on takes it up."""
         self.physics.prefers_xla = faster
         if faster:
-            self.jit_compile = self._whole_step is True
+            self.jit_compile = self._whole_step is True and _compiles(self.optimizer)
             self.physics.compile_alone(not self.jit_compile)
             self.make_train_function(force=True)
 
@@ -373,3 +373,8 @@ class SIPModel(keras.Model):
         """Data to evaluate or predict on, with batch norm's statistics made ready for it."""
         self.measure_statistics()
         return with_steps(data, steps, name="steps", steps_per_execution=self.steps_per_execution)
+
+
+def _compiles(optimizer):
+    """Whether the optimizer's own arithmetic is as good under XLA."""
+    return getattr(optimizer, "compiles", True)

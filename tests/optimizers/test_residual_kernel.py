@@ -122,3 +122,12 @@ def test_jacobian_of_the_weight_problem_is_that_of_finite_differences():
     residual, jacobian = WeightProblem(model.physics, model.scaled_network, model.method, batch).jacobian()
     np.testing.assert_allclose(residual, tiny.residual(tiny.weights(model), Y), rtol=1e-12)
     np.testing.assert_allclose(jacobian, tiny.jacobian(tiny.weights(model), Y), atol=1e-7)
+
+
+def test_decompositions_stay_out_of_xla_where_the_simulator_prefers_it():
+    simulator = keras_sip.RotatedSine()
+    assert simulator.prefers_xla
+    for optimizer, compiled in ((keras_sip.HalfInverse(), False), (keras.optimizers.Adam(), True)):
+        model = keras_sip.SIPModel(keras_sip.MLP(2, 2, (4,)), simulator, method="adjoint")
+        model.compile(optimizer)
+        assert model.jit_compile is compiled
