@@ -71,7 +71,7 @@ def curvature(model, precision, *, damping=None, scaled=True):
     # Sums are taken in float64, of which J^T J of float32 numbers is a product without rounding.
     rounding = np.finfo(precision).eps * size
     of_square = rounding**2 + np.finfo("float64").eps * size
-    largest = tf.reduce_max(tf.abs(gradient), axis=1, keepdims=True)
+    largest = tf.reduce_max(tf.abs(slopes), axis=1, keepdims=True)
     level = tf.maximum(rounding * largest, ROUNDINGS * tf.cast(model.rounding, tf.float64)[:, None])
     flat = of_square * batched.max_abs(model.squared / per_entry) + rounding * batched.max_abs(
         model.bending / per_entry

@@ -123,8 +123,9 @@ class DenseModel:
             squares = tf.reduce_sum(tf.square(rotated), axis=1)
             values = tf.sqrt(squares)
             columns, basis = left * values[:, None], rotated / _safe(values)[:, None]
-        # A column is good to a rounding of its own norm, which D may exceed.
-        rounding = max(rows, size) * np.finfo(self._x.dtype.as_numpy_dtype).eps
+        # A column is good to some roundings of its own norm, which D may exceed; the decomposition to those of float64.
+        precise = np.finfo(self._x.dtype.as_numpy_dtype).eps
+        rounding = max(ROUNDINGS * min(rows, size) * precise, max(rows, size) * np.finfo("float64").eps)
         noise = tf.linalg.matvec(tf.square(basis), tf.square(rounding * self._norms / unit), transpose_a=True)
         seen = squares > noise
         singular = Singular(squares, columns, basis, 0.0 * squares, seen, unit)
