@@ -91,9 +91,7 @@ class LeastSquaresProblem(NamedTuple):
         """Whether the Gauss-Newton step of scaled columns lowers |r| at x `[n]` by more than `dtype` hides.
 
         The part of r in the span of J must be above 10 times the square root of a rounding of r, which is what a
-        decrease of its square by 100 roundings takes, and above 10 roundings of what r is the difference of. Directions
-        below the numerical rank, max(m, n) roundings of the largest singular value as in `numpy.linalg.matrix_rank`,
-        do not count: Bennett5's third is there in float32, where a step along it would lower |r|^2 by 1 %.
+        decrease of its square by 100 roundings takes, and above 10 roundings of what r is the difference of.
         """
         rounding = np.finfo(dtype).eps
         x = np.asarray(x, np.float64)
@@ -104,7 +102,7 @@ class LeastSquaresProblem(NamedTuple):
             return False
         scaled = jacobian / np.where(lengths > 0, lengths, 1.0)
         left, singular, _ = np.linalg.svd(scaled, full_matrices=False)
-        seen = left[:, singular > rounding * max(jacobian.shape) * singular[0]]
+        seen = left[:, singular > 10 * rounding * len(x)]
         size = np.linalg.norm(self.target) + np.linalg.norm(r)
         return bool(np.linalg.norm(seen.T @ r) > 10 * max(rounding**0.5 * np.linalg.norm(r), rounding * size))
 
