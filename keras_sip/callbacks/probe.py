@@ -78,10 +78,6 @@ class Probe:
                 physics.not_descending(z, y, result.update, y_target, context), tf.float32
             ),
             "solver/steps": result.num_steps,
-            "norm/update": _root_mean_square(result.update),
-            "norm/gradient": _root_mean_square(downhill),
+            "norm/update": batched.rms(result.update),
+            "norm/gradient": batched.rms(downhill),
         }, result.update
-
-
-def _root_mean_square(field):
-    return batched.norm(field) / tf.sqrt(tf.cast(field.shape[1:].num_elements(), field.dtype))

@@ -334,6 +334,8 @@ def _rows(tensors, index):
     return [tensor[index] for tensor in tensors]
 
 
+# AutoGraph would warn that it cannot convert a thread.
+@tf.autograph.experimental.do_not_convert
 def _unrecorded(function, *arguments):
     """`function` of the arguments, unseen by the tapes outside, which would differentiate its loops in vain.
 

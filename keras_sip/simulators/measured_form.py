@@ -32,6 +32,8 @@ class Leakage(NamedTuple):
     transfer: np.ndarray
 
 
+# AutoGraph would warn that it cannot convert a thread.
+@tf.autograph.experimental.do_not_convert
 def measured_leakage(simulator: Simulator, probes: int = 8, seed: Any = 0) -> list[Leakage]:
     """The `Leakage` of each basis, the least first; empty where x and y are no fields of one shape.
 

@@ -250,8 +250,8 @@ def noise_deviation(problem, residual, relative):
     passed through it, and sigma is that of the entry that gets most: its weights remain.
     """
     unit = 1.0 / problem.scale
-    target = _root_mean_square(problem.y_target) * unit
-    size = _root_mean_square(residual)
+    target = batched.rms(problem.y_target) * unit
+    size = batched.rms(residual)
     rounding = ROUNDINGS * np.finfo(residual.dtype.as_numpy_dtype).eps * (target + size)
     rounding = tf.where(rounding > 0, rounding, tf.ones_like(rounding))
     level = (problem.context or {}).get("noise_level")
@@ -303,10 +303,6 @@ def squared_norm(z):
 
 def _like(level, like):
     return level if level.shape.rank == like.shape.rank else batched.expand(tf.reshape(level, [-1]), like)
-
-
-def _root_mean_square(field):
-    return batched.norm(field) / np.sqrt(field.shape[1:].num_elements())
 
 
 def _flat(tensor) -> Any:
