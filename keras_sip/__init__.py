@@ -110,6 +110,7 @@ from keras_sip.solvers import (
     WienerInverse,
     auto_solver,
 )
+from keras_sip.training.answering_model import AnsweringModel
 from keras_sip.training.labels import (
     label_with_solver,
 )
@@ -151,6 +152,7 @@ __all__ = [
     "AdaHessian",
     "Adjoint",
     "AnalyticInverse",
+    "AnsweringModel",
     "Batch",
     "Chain",
     "Comparison",

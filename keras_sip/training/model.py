@@ -1,24 +1,21 @@
 """SIPModel: a network that answers inverse problems, trained by SIP updates with Keras' fit."""
 
-import os
 from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.data import as_batches, as_observation, as_observations, fit_data, with_steps
+from keras_sip.data import as_batches, fit_data
 from keras_sip.errors import check_choice
 from keras_sip.kernel_errors import explaining_kernel_errors
-from keras_sip.simulators.base import Simulator, check_simulator_interface
-from keras_sip.solvers.base import InverseSolver, SolverResult
-from keras_sip.solvers.posterior import Posterior
+from keras_sip.simulators.base import Simulator
+from keras_sip.solvers.base import InverseSolver
 from keras_sip.training import methods, metrics, weight_problem
-from keras_sip.training.answers import Answers
+from keras_sip.training.answering_model import AnsweringModel
 from keras_sip.training.batch_statistics import MeasuredStatistics
-from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_fit, check_network
-from keras_sip.training.network import ScaledNetwork, updates_of
-from keras_sip.training.physics import ScaledPhysics
+from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_fit
+from keras_sip.training.network import updates_of
 from keras_sip.training.xla_trial import XlaTrial
 
 REDUCTIONS = ("sum", "mean")
@@ -27,12 +24,12 @@ DESCENT_EVERY = 50
 
 
 @keras.saving.register_keras_serializable(package="keras_sip")
-class SIPModel(keras.Model):
+class SIPModel(AnsweringModel):
     """x = model(observation): a network around a simulator, trained to solve P(x) = y*.
 
-    `compile`, `fit`, `evaluate`, `predict` and `save` are Keras' own. `fit` takes observations, or (observation, x); x
-    feeds the metric `x_error` only, except with method "supervised" and `SupervisedThenSIP`. There is no loss to
-    choose: it is the simulator's objective.
+    `compile`, `fit`, `evaluate`, `predict` and `save` are Keras' own; `predict`, `refine`, `posterior` and `export` are
+    those of `AnsweringModel`. `fit` takes observations, or (observation, x); x feeds the metric `x_error` only, except
+    with method "supervised" and `SupervisedThenSIP`. There is no loss to choose: it is the simulator's objective.
 
     The network works in units near 1: its input is divided by `input_scale`, its output multiplied by `x_scale`.
 
@@ -69,27 +66,17 @@ class SIPModel(keras.Model):
         name: str | None = None,
         **kwargs: Any,
     ):
-        check_simulator_interface(simulator)
-        check_network(network, simulator)
-        # Keras casts inputs to its compute dtype unless told otherwise; observations keep the simulator's precision.
-        super().__init__(name=name, **{"dtype": network.dtype_policy, "autocast": False, **kwargs})
-        self.network = network
-        self.simulator = simulator
-        self.method = methods.get(method)
+        method = methods.get(method)
+        solver = method.solver if solver is None else solver
+        super().__init__(network, simulator, solver, x_scale=x_scale, input_scale=input_scale, name=name, **kwargs)
+        self.method = method
         self.batch_reduction = check_choice("batch_reduction", batch_reduction, REDUCTIONS)
-        self.physics = ScaledPhysics(simulator, x_scale, self.method.solver if solver is None else solver)
-        self.scaled_network = ScaledNetwork(network, self.physics, input_scale)
         self.method.check(self.physics)
-        self._answers = Answers(self.physics, self.scaled_network)
         self._measured, self._phase = metrics.SIPMetrics(), "train"
-        self._statistics: MeasuredStatistics | None = None
         # Built here: a model trained by train_step alone would be saved without its optimizer.
         self.built = True
 
     # What the user calls ------------------------------------------------------------------------------------------
-
-    def call(self, observation, training=False):
-        return self._answers.predicted(as_observation(self.simulator, observation), training=training)
 
     def compile(
         self,
@@ -188,81 +175,6 @@ class SIPModel(keras.Model):
             self._phase = phase
         return measured if return_dict else [measured.get(name, np.nan) for name in self.metrics_names]
 
-    def predict(self, x: Any, *, batch_size: int | None = None, **kwargs: Any) -> np.ndarray:
-        """Keras' predict: x `[N, *x_shape]` of observations, arrays or a dataset; NaN where one is not finite."""
-        data = as_observations(self.simulator, x, batch_size=batch_size)
-        return super().predict(self._ending(data, kwargs.get("steps")), **kwargs)
-
-    def refine(
-        self, observation: Any, max_steps: int = 10, *, return_stddev: bool = False
-    ) -> SolverResult | tuple[SolverResult, tf.Tensor]:
-        """The network's answer, improved by the solver; no example's objective gets worse.
-
-        Where the problem is ill-posed, a lower objective in y can come with a larger error in x. An observation that
-        is not finite is answered with NaN.
-
-            result, stddev = model.refine(observation, return_stddev=True)
-
-        Args:
-            observation: y, or {"y", "context"}.
-            max_steps: Of the solver.
-            return_stddev: Also return the standard deviation of each component of x: that of the posterior with P
-                linearised at the answer. What it takes and is worth: see `posterior`.
-
-        Returns:
-            A `SolverResult` in physical units, with y and, in float64, the objective; with `return_stddev` a pair of it
-            and of the deviations `[B, *x_shape]`.
-        """
-        self.measure_statistics()
-        observation = as_observation(self.simulator, observation)
-        with explaining_kernel_errors(self.simulator):
-            if return_stddev:
-                return self._answers.refined_with_deviation(observation, max_steps)
-            return self._answers.refined(observation, max_steps)
-
-    def posterior(self, observation: Any, max_steps: int = 10) -> Posterior:
-        """What x may be, given the observation: a tensorflow-probability distribution around the refined answer.
-
-            posterior = model.posterior(observation)
-            x, error_bar = posterior.mean(), posterior.stddev()
-
-        By the model's solver where it is a `MaximumAPosteriori`, else by one with a prior measured on the simulator's
-        samples. The noise of y should be known: `context["noise_level"]`. `keras_sip.check_calibration` says whether
-        error bars are right. An observation that is not finite has a mean of NaN.
-
-        Args:
-            observation: y, or {"y", "context"}.
-            max_steps: Of the search for the most probable x, which starts at the network's answer.
-
-        Returns:
-            A `Posterior` in physical units.
-        """
-        self.measure_statistics()
-        return self._answers.posterior(as_observation(self.simulator, observation), max_steps)
-
-    def export(
-        self, path: str | os.PathLike, *, format: Literal["tf_saved_model", "onnx"] = "tf_saved_model", **options: Any
-    ) -> None:
-        """Write the model for serving: a SavedModel (signatures infer, simulate, refine, uncertainty), or ONNX.
-
-        Args:
-            path: What does not exist yet: a folder, or with "onnx" a file.
-            format: "tf_saved_model" or "onnx".
-            **options: Those of `keras_sip.export_saved_model`: jit_compile, title, facts, measured.
-        """
-        # Imported here: `export` is built on the models.
-        from keras_sip.serving.export import export
-
-        export(self, path, format=format, **options)
-
-    def measure_statistics(self) -> None:
-        """Measure batch norm's statistics with the weights of the moment, if training has changed these since.
-
-        `evaluate`, `predict` and `refine` do it, and `fit` when it ends.
-        """
-        if self._statistics is not None:
-            self._statistics.refresh(self)
-
     def prefer_xla(self, faster: bool) -> None:
         """Compile as for a simulator that is, or is not, faster under XLA; a fit that goes on takes it up."""
         self.physics.prefers_xla = faster
@@ -270,21 +182,6 @@ class SIPModel(keras.Model):
             self.jit_compile = self._whole_step is True and _compiles(self.optimizer)
             self.physics.compile_alone(not self.jit_compile)
             self.make_train_function(force=True)
-
-    @property
-    def solver(self) -> InverseSolver | None:
-        """The inverse solver, or None."""
-        return self.physics.solver
-
-    @property
-    def x_scale(self) -> np.ndarray:
-        """Size of the components of x, by which the network's output is multiplied."""
-        return self.physics.x_scale
-
-    @property
-    def input_scale(self) -> Any:
-        """Size of the network's inputs by channel, by which they are divided; of several inputs a dict."""
-        return self.scaled_network.input_scale
 
     @property
     def training_steps(self) -> int:
@@ -368,11 +265,6 @@ class SIPModel(keras.Model):
     def _whole_step(self):
         replicas = self.distribute_strategy.num_replicas_in_sync
         return self.physics.compiles_whole_step(self.network, replicas, self.method.solver)
-
-    def _ending(self, data, steps):
-        """Data to evaluate or predict on, with batch norm's statistics made ready for it."""
-        self.measure_statistics()
-        return with_steps(data, steps, name="steps", steps_per_execution=self.steps_per_execution)
 
 
 def _compiles(optimizer):
