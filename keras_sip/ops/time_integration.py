@@ -24,6 +24,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sip.errors import check_positive_int, three_part
+from keras_sip.ops.integration_arguments import (
+    check_state,
+    checked_next,
+    checked_num_steps,
+    checked_save_at,
+    is_continuous,
+)
 
 ZERO = tf.UnconnectedGradients.ZERO
 
@@ -65,24 +72,24 @@ def integrate(
     """
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
     inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs) if inputs is not None else ()
-    num_steps = _checked_num_steps(num_steps, inputs)
-    _check_state(state)
+    num_steps = checked_num_steps(num_steps, inputs)
+    check_state(state)
     spacing = steps_per_checkpoint or math.isqrt(num_steps - 1) + 1
     spacing = min(check_positive_int("steps_per_checkpoint", spacing), num_steps)
     flat_inputs = tf.nest.flatten(inputs)
-    continuous = [_is_continuous(entry) for entry in flat_inputs]
+    continuous = [is_continuous(entry) for entry in flat_inputs]
 
     def flat_step(entries, varying, k):
         varying = iter(varying)
         rows = [next(varying) if moves else entry[k] for moves, entry in zip(continuous, flat_inputs, strict=True)]
         packed = tf.nest.pack_sequence_as(inputs, rows) if rows else None
         following = step(tf.nest.pack_sequence_as(state, entries), packed, k)
-        return _checked_next(state, following)
+        return checked_next(state, following)
 
     varying = [entry for moves, entry in zip(continuous, flat_inputs, strict=True) if moves]
     flat_state = tf.nest.flatten(state)
     closed_over = _closed_over(flat_step, flat_state, varying)
-    saved_at = _checked_save_at(save_at, num_steps)
+    saved_at = checked_save_at(save_at, num_steps)
     loop = _Loop(flat_step, closed_over, num_steps, spacing, saved_at)
     results, _ = _run(loop, flat_state, varying)
     last = tf.nest.pack_sequence_as(state, results[: len(flat_state)])
@@ -315,7 +322,7 @@ def _closed_over(step, state, inputs):
                 "Read them once before the loop, `w = tf.convert_to_tensor(variable)`, and let `step` use the tensors.",
             )
         )
-    return [entry for entry in graph.captured_inputs if _is_continuous(entry)]
+    return [entry for entry in graph.captured_inputs if is_continuous(entry)]
 
 
 def _zeros(count, like):
@@ -362,81 +369,3 @@ def _split(entries, first, second):
     """Lists of the first `first`, the next `second` and all other entries."""
     entries = list(entries)
     return entries[:first], entries[first : first + second], entries[first + second :]
-
-
-def _is_continuous(tensor):
-    return tensor.dtype.is_floating or tensor.dtype.is_complex
-
-
-def _checked_num_steps(num_steps, inputs):
-    lengths = {entry.shape[0] if entry.shape.rank else None for entry in tf.nest.flatten(inputs)}
-    if num_steps is None and len(lengths) == 1 and None not in lengths:
-        return check_positive_int("num_steps", lengths.pop())
-    if num_steps is None:
-        raise ValueError(
-            three_part(
-                "`num_steps`, or `inputs` with one static leading axis, the number of steps",
-                f"num_steps=None and inputs with leading axes {sorted(map(str, lengths))}",
-                "Pass num_steps=..., a Python int.",
-            )
-        )
-    num_steps = check_positive_int("num_steps", num_steps)
-    if lengths - {num_steps}:
-        raise ValueError(
-            three_part(
-                f"every entry of `inputs` to have the leading axis num_steps={num_steps}",
-                f"leading axes {sorted(map(str, lengths))}",
-                "Give `inputs` one entry for each step, [num_steps, ...]; tf.transpose moves the batch behind.",
-            )
-        )
-    return num_steps
-
-
-def _check_state(state):
-    entries = tf.nest.flatten(state)
-    wrong = [entry.dtype.name for entry in entries if not _is_continuous(entry)]
-    if wrong or not entries:
-        raise TypeError(
-            three_part(
-                "`state` to hold tensors of real or complex numbers",
-                f"entries of type {', '.join(wrong)}" if wrong else "no tensor",
-                "Cast it, or pass what is not to be differentiated in `inputs`; the number of the step is k.",
-            )
-        )
-
-
-def _checked_next(state, following):
-    def described(nest):
-        return tf.nest.map_structure(lambda entry: (tuple(entry.shape), tf.as_dtype(entry.dtype).name), nest)
-
-    try:
-        following = tf.nest.map_structure(lambda entry: tf.convert_to_tensor(entry), following)
-        tf.nest.assert_same_structure(state, following)
-        pairs = list(zip(tf.nest.flatten(state), tf.nest.flatten(following), strict=True))
-        fits = all(a.dtype == b.dtype and a.shape.is_compatible_with(b.shape) for a, b in pairs)
-    except (TypeError, ValueError):
-        fits = False
-    if not fits:
-        raise ValueError(
-            three_part(
-                f"`step` to return a state like the one it is given, {described(state)}",
-                f"{following if following is None else described(following)}",
-                "Keep structure, shapes and dtypes from step to step: check casts, axes and what `step` returns.",
-            )
-        )
-    # Only where it says more: eager forward accumulation has no derivative of it.
-    return [b if a.shape == b.shape else tf.ensure_shape(b, a.shape) for a, b in pairs]
-
-
-def _checked_save_at(save_at, num_steps):
-    numbers = np.asarray(() if save_at is None else save_at)
-    rising = numbers.ndim == 1 and np.issubdtype(numbers.dtype, np.integer) and np.all(np.diff(numbers) > 0)
-    if save_at is not None and not (numbers.size and rising and 1 <= numbers[0] and numbers[-1] <= num_steps):
-        raise ValueError(
-            three_part(
-                f"`save_at` to be numbers of steps from 1 to {num_steps}, rising",
-                f"save_at={save_at!r}",
-                "Count steps done: 1 is the state after the first; the state before it is `state` itself.",
-            )
-        )
-    return tuple(int(number) for number in numbers)

@@ -9,7 +9,7 @@ import tensorflow as tf
 import keras_sip
 from keras_sip.diagnostics import Verdict
 from keras_sip.diagnostics import diagnosis as diagnosis_module
-from keras_sip.diagnostics.diagnosis import DiagnosisCase
+from keras_sip.diagnostics.diagnosis_case import DiagnosisCase
 from numerics import laplacian_matrix
 from problems import CURVED, PROBLEMS
 
