@@ -237,6 +237,18 @@ SOLVERS = [
 # Line searches and solvers made of others are slow to trace: they meet each kind of problem once.
 SLOW_TO_TRACE = (keras_sip.LBFGS, keras_sip.LimitedStep, keras_sip.LineSearch, keras_sip.Fallback)
 EACH_KIND = {"poisson_float32", "tanh_times_1e-21", "masked_sensors", "directions"}
+# To solvers that know P by its derivatives alone these differ from "poisson_float32" in nothing but its numbers. Their
+# derivatives meet gradient descent (J^T), Gauss-Newton (J and J^T) and the tests of all simulators (first and second).
+LINEAR_FIELDS = {"poisson_float64", "poisson_periodic", "poisson_1d", "heat", "heat_insulated", "motion_blur"}
+BY_DERIVATIVES = (
+    keras_sip.LevenbergMarquardt,
+    keras_sip.Newton,
+    keras_sip.SaddleFreeNewton,
+    keras_sip.NormalizedGradient,
+    keras_sip.SignStep,
+)
+# A field of so few components that Levenberg-Marquardt forms J.
+DENSE_FIELD = "poisson_1d"
 
 
 def problem(name):
@@ -244,7 +256,7 @@ def problem(name):
 
 
 def serves(solver, problem):
-    """Whether the simulator has what the solver needs, and the pair is worth its time."""
+    """Whether the simulator has what the solver needs, and the problem is one that the solver is tested on."""
     if problem.solvers is not None and not isinstance(solver, problem.solvers):
         return False
     if problem.name == "poisson_degraded" and isinstance(solver, keras_sip.Newton | keras_sip.SaddleFreeNewton):
@@ -259,7 +271,15 @@ def serves(solver, problem):
     return True
 
 
-PAIRS = [(solver, problem) for solver in SOLVERS for problem in PROBLEMS if serves(solver, problem)]
+def is_new(solver, problem):
+    """Whether the solver does anything on the problem that it does not do on another one of the registry."""
+    if isinstance(solver, keras_sip.LevenbergMarquardt) and problem.name == DENSE_FIELD:
+        return True
+    return not (isinstance(solver, BY_DERIVATIVES) and problem.name in LINEAR_FIELDS)
+
+
+SERVED = [(solver, problem) for solver in SOLVERS for problem in PROBLEMS if serves(solver, problem)]
+PAIRS = [(solver, problem) for solver, problem in SERVED if is_new(solver, problem)]
 PAIR_IDS = [f"{type(s).__name__}-{s.max_steps}-{p.name}" for s, p in PAIRS]
 
 

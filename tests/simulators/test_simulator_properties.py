@@ -11,8 +11,10 @@ import pytest
 import tensorflow as tf
 
 import keras_sip
+from keras_sip.ops import derivatives
+from keras_sip.solvers.problem import InverseProblem
 from numerics import central_difference, dense_jacobian, relative_error
-from problems import PROBLEMS
+from problems import PROBLEMS, is_new, serves
 
 # Central differences: truncation h^2 and rounding eps / h, relative to values near 1.
 DIFFERENCES = {"float32": {"step": 1e-2, "tolerance": 1e-3}, "float64": {"step": 1e-5, "tolerance": 1e-8}}
@@ -72,6 +74,32 @@ def test_vjp_is_the_transpose_of_jvp(problem):
     forward = np.sum(np.float64(w) * np.float64(jvp(problem, x, v)))
     backward = np.sum(np.float64(vjp(problem, x, w)) * np.float64(v))
     assert backward == pytest.approx(forward, rel=100 * ROUNDING[problem.simulator.dtype])
+
+
+def test_second_derivatives_are_the_central_difference_of_the_gradient(problem):
+    """H v of 1/2 |r|^2: what Newton's methods are made of, also where they are tested on another field."""
+    solver = keras_sip.Newton()
+    if not serves(solver, problem) or is_new(solver, problem):
+        pytest.skip("seen by Newton's method itself, or not differentiable twice")
+    x, v, _ = directions(problem)
+    y_target = problem.start_and_target()[1]
+
+    def gradient(x, context=None):
+        return derivatives.gradient(InverseProblem(problem.simulator, y_target, context).objective, x)[1]
+
+    def product(x, v, context=None):
+        return derivatives.jvp(lambda x: gradient(x, context), x, v)[1]
+
+    gradient_at = problem.compiled(gradient, "x")
+    received = problem.compiled(product, "x", "x")(x, v, *problem.known())
+    limits = DIFFERENCES[problem.simulator.dtype]
+    expected = central_difference(
+        lambda x: gradient_at(tf.constant(x, problem.simulator.dtype), *problem.known()).numpy(),
+        x.numpy(),
+        v.numpy(),
+        limits["step"],
+    )
+    assert relative_error(received, expected) < limits["tolerance"]
 
 
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])

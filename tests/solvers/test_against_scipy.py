@@ -4,6 +4,7 @@ A row of the batch is a problem and a start, so that each solver is compiled onc
 other.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -131,7 +132,7 @@ SOLVERS = {
         tuple(name for name in ALL if name != "saddle"),
     ),
     "gauss_newton": (keras_sip.GaussNewton(max_steps=30), (*NEAR, "singular")),
-    "newton": (keras_sip.Newton(max_steps=30), NEAR),
+    "newton": (keras_sip.Newton(max_steps=100), NEAR),
     "saddle_free_newton": (keras_sip.SaddleFreeNewton(max_steps=30), NEAR),
     "fallback": (
         keras_sip.Fallback(keras_sip.Newton(max_steps=3), keras_sip.LevenbergMarquardt(max_steps=100)),
@@ -140,14 +141,19 @@ SOLVERS = {
 }
 
 
+@functools.cache
+def solved(name):
+    start, target, context = batch()
+    solve = tf.function(SOLVERS[name][0].solve, autograph=False)
+    return solve(Collection(), start, target, context, evaluate_result=True)
+
+
 @pytest.mark.parametrize("name", SOLVERS)
 def test_solver_run_to_convergence_finds_the_minimum_of_scipy(name, expected):
-    solver, solved = SOLVERS[name]
-    start, target, context = batch()
-    result = tf.function(solver.solve, autograph=False)(Collection(), start, target, context, evaluate_result=True)
+    result = solved(name)
     x, objective = result.x.numpy(), result.objective.numpy()
     for index, row in enumerate(ROWS):
-        if row not in solved:
+        if row not in SOLVERS[name][1]:
             continue
         expected_x, lowest = expected[row]
         # Where gradients vanish in rounding, L is good to its square.
@@ -173,10 +179,7 @@ def test_gradient_steps_find_the_minimum_of_scipy():
 
 
 def test_levenberg_marquardt_solves_what_newton_does_not():
-    start, target, context = batch()
-    rows = list(ROWS)
-    newton = tf.function(keras_sip.Newton(max_steps=100).solve, autograph=False)
-    result = newton(Collection(), start, target, context, evaluate_result=True)
+    rows, result = list(ROWS), solved("newton")
     for row in ("exponential", "saddle", "flat"):
         assert result.objective[rows.index(row)] > 1e-3, row  # and those of LevenbergMarquardt are 0, see above
     assert result.status[rows.index("exponential_near")] != Status.BREAKDOWN

@@ -36,6 +36,12 @@ def fits(problems, dtype):
     }
 
 
+def of_few_and_of_many_unknowns(problems):
+    """In one batch all have as many unknowns as the largest, and so many products with J are traced of each."""
+    few = {name: problem for name, problem in problems.items() if problem.shape[0] <= 4}
+    return few, {name: problem for name, problem in problems.items() if name not in few}
+
+
 def minpack_solves(problem, x0):
     with np.errstate(all="ignore"):
         tolerances = dict.fromkeys(("ftol", "xtol", "gtol"), 1e-12)
@@ -68,7 +74,8 @@ def test_converged_is_said_nowhere_with_a_visible_way_down(dtype, nist_fits):
 
 def test_as_many_problems_are_solved_as_by_the_better_of_scipys_methods():
     """60 of 78 by trf, 56 by lm; converged is said at minima, but for a few at infinity, and only there."""
-    found = fits(MORE, "float64")
+    few, many = of_few_and_of_many_unknowns(MORE)
+    found = fits(few, "float64") | fits(many, "float64")
     solved = {row for row, (x, *_) in found.items() if MORE[row[0]].is_solved(x)}
     said = {row for row, (_, status, _) in found.items() if status == Status.CONVERGED}
     assert len(solved) >= 60

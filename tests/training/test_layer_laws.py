@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from typing import Any
 
 import keras
@@ -105,39 +106,47 @@ def data(case, factor, setting):
     return y, (weights * factor).astype("float32")
 
 
-def weight_update(build, setting, y, weights, learning_rate, targets):
-    """The change of all weights by one epoch of fit, and the model."""
+def weight_updates(build, setting, y, weights, targets=None):
+    """`learning_rate -> ` the change of all weights by one epoch of fit from their first values, traced once."""
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if setting.replicas else None
     with strategy.scope() if strategy else contextlib.nullcontext():
         model, options = build()
-        optimizer = keras.optimizers.SGD(learning_rate, gradient_accumulation_steps=setting.accumulation)
+        optimizer = keras.optimizers.SGD(gradient_accumulation_steps=setting.accumulation)
         model.compile(optimizer=optimizer, jit_compile=setting.jit_compile, **options)
     before = [np.copy(w) for w in model.get_weights()]
     steps = setting.accumulation or 1
     rows = tf.data.Dataset.from_tensor_slices((y, targets if targets is not None else y, weights))
-    model.fit(rows.batch(BATCH // steps), verbose=0)
-    change = [after - start for after, start in zip(model.get_weights(), before, strict=True)]
-    return np.concatenate([np.ravel(part) for part in change])
+
+    def update(learning_rate):
+        model.set_weights(before)
+        optimizer.learning_rate = learning_rate
+        model.fit(rows.batch(BATCH // steps), verbose=0)
+        change = [after - start for after, start in zip(model.get_weights(), before, strict=True)]
+        return np.concatenate([np.ravel(part) for part in change])
+
+    return update
+
+
+@functools.cache
+def back_propagation(case, setting):
+    """(learning rate, change of the weights): what both routes of SIP training are compared with."""
+    y, weights = data(case, case.weight * case.step, setting)
+    layer = keras_sip.PhysicsLayer(keras_sip.from_function(case.process, 2))
+    update = weight_updates(lambda: functional(case, setting, layer), setting, y, weights)
+    # A rate at which weights change by about 1, so that nothing of the update is lost in the weights' own rounding.
+    rate = float(1.0 / np.max(np.abs(update(1.0))))
+    expected = update(rate)
+    assert 0.3 < np.max(np.abs(expected)) < 3
+    return rate, expected
 
 
 def compare(case, setting, build, *, labelled=False):
     """Largest difference between a SIP build and back-propagation, relative to the largest change of a weight."""
     simulator = keras_sip.from_function(case.process, 2)
-    y, reference_weights = data(case, case.weight * case.step, setting)
-    y, sip_weights = data(case, case.weight, setting)
+    rate, expected = back_propagation(case, setting)
+    y, weights = data(case, case.weight, setting)
     x = np.zeros((BATCH, 2), "float32") if labelled else None
-
-    def reference(learning_rate):
-        layer = keras_sip.PhysicsLayer(simulator)
-        return weight_update(
-            lambda: functional(case, setting, layer), setting, y, reference_weights, learning_rate, None
-        )
-
-    # A rate at which weights change by about 1, so that nothing of the update is lost in the weights' own rounding.
-    rate = float(1.0 / np.max(np.abs(reference(1.0))))
-    expected = reference(rate)
-    assert 0.3 < np.max(np.abs(expected)) < 3
-    received = weight_update(lambda: build(simulator), setting, y, sip_weights, rate, x)
+    received = weight_updates(lambda: build(simulator), setting, y, weights, x)(rate)
     return np.max(np.abs(received - expected)) / np.max(np.abs(expected))
 
 
