@@ -41,13 +41,19 @@ def directions(problem):
     return x, tf.constant(v, x.dtype), tf.constant(w, x.dtype)
 
 
-def jvp(problem, x, v):
+@functools.cache
+def jvp(problem):
+    """J v at the point and along the direction of `directions`, by forward accumulation."""
+    x, v, _ = directions(problem)
     with tf.autodiff.ForwardAccumulator(x, v) as accumulator:
         y = problem.simulator.forward(x, problem.context)
     return accumulator.jvp(y)
 
 
-def vjp(problem, x, w):
+@functools.cache
+def vjp(problem):
+    """J^T w there."""
+    x, _, w = directions(problem)
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = problem.simulator.forward(x, problem.context)
@@ -58,7 +64,7 @@ def test_jvp_is_the_central_difference(problem):
     x, v, _ = directions(problem)
     limits = DIFFERENCES[problem.simulator.dtype]
     expected = central_difference(numpy_forward(problem), x.numpy(), v.numpy(), limits["step"])
-    assert relative_error(jvp(problem, x, v), expected) < limits["tolerance"]
+    assert relative_error(jvp(problem), expected) < limits["tolerance"]
 
 
 def test_vjp_is_that_of_the_jacobian_by_central_differences(problem):
@@ -66,13 +72,13 @@ def test_vjp_is_that_of_the_jacobian_by_central_differences(problem):
     limits = DIFFERENCES[problem.simulator.dtype]
     jacobian = dense_jacobian(numpy_forward(problem), x.numpy(), limits["step"])
     expected = np.einsum("bmn,bm->bn", jacobian, w.numpy().reshape(len(w), -1)).reshape(x.shape)
-    assert relative_error(vjp(problem, x, w), expected) < limits["tolerance"]
+    assert relative_error(vjp(problem), expected) < limits["tolerance"]
 
 
 def test_vjp_is_the_transpose_of_jvp(problem):
-    x, v, w = directions(problem)
-    forward = np.sum(np.float64(w) * np.float64(jvp(problem, x, v)))
-    backward = np.sum(np.float64(vjp(problem, x, w)) * np.float64(v))
+    _, v, w = directions(problem)
+    forward = np.sum(np.float64(w) * np.float64(jvp(problem)))
+    backward = np.sum(np.float64(vjp(problem)) * np.float64(v))
     assert backward == pytest.approx(forward, rel=100 * ROUNDING[problem.simulator.dtype])
 
 
@@ -143,6 +149,29 @@ def test_configuration_survives_json(problem):
     assert np.array_equal(restored(x, problem.context), problem.simulator(x, problem.context))
 
 
+@functools.cache
+def answers(problem):
+    """[(method, its arguments, what it returns)] of the problem's simulator."""
+    simulator, context = problem.simulator, problem.context
+    x, y_target, _ = problem.start_and_target()
+    y = simulator.forward(x, context)
+    observation = keras_sip.join_observation(y, context)
+    methods = [
+        ("forward", x, context),
+        ("residual", y, y_target, context),
+        ("objective", y, y_target, context),
+        ("objective_gradient", y, y_target, context),
+        ("project", x, observation),
+        ("network_input", observation),
+        ("distance", x, x + 1),
+    ]
+    if simulator.has("inverse"):
+        methods.append(("inverse", y_target, x, context))
+    if simulator.has("sample"):
+        methods.append(("sample", 2, (1, 2)))
+    return [(name, arguments, getattr(simulator, name)(*arguments)) for name, *arguments in methods]
+
+
 @pytest.mark.parametrize(
     "duplicate",
     [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s)), keras_sip.SimulatorWrapper],
@@ -162,26 +191,8 @@ def test_a_copy_and_an_empty_wrapper_equal_their_simulator(problem, duplicate):
     np.testing.assert_array_equal(again.x_scale, simulator.x_scale)
     assert type(again.diagonal_form) is type(simulator.diagonal_form)
     assert type(again.reverse_form) is type(simulator.reverse_form)
-
-    x, y_target, _ = problem.start_and_target()
-    y, context = simulator.forward(x, problem.context), problem.context
-    observation = keras_sip.join_observation(y, context)
-    methods = [
-        ("forward", x, context),
-        ("residual", y, y_target, context),
-        ("objective", y, y_target, context),
-        ("objective_gradient", y, y_target, context),
-        ("project", x, observation),
-        ("network_input", observation),
-        ("distance", x, x + 1),
-    ]
-    if simulator.has("inverse"):
-        methods.append(("inverse", y_target, x, context))
-    if simulator.has("sample"):
-        methods.append(("sample", 2, (1, 2)))
-    for name, *arguments in methods:
-        expected, received = (getattr(s, name)(*arguments) for s in (simulator, again))
-        tf.nest.map_structure(np.testing.assert_array_equal, received, expected)
+    for name, arguments, expected in answers(problem):
+        tf.nest.map_structure(np.testing.assert_array_equal, getattr(again, name)(*arguments), expected)
 
 
 def test_arrays_and_lists_are_tensors(problem):
