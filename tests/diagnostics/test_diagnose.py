@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import keras_sip
 from keras_sip.diagnostics import Verdict
-from keras_sip.diagnostics import diagnosis as diagnosis_module
+from keras_sip.diagnostics import diagnosis_case
 from keras_sip.diagnostics.diagnosis_case import DiagnosisCase
 from numerics import laplacian_matrix
 from problems import CURVED, PROBLEMS
@@ -49,7 +49,7 @@ def test_singular_values_are_those_of_numpy_in_units_of_x_scale():
 
 def test_singular_values_of_a_field_lie_between_the_true_extremes(monkeypatch):
     # So that 80 components count as a field.
-    monkeypatch.setattr(diagnosis_module, "LARGEST_DENSE", 64)
+    monkeypatch.setattr(diagnosis_case, "LARGEST_DENSE", 64)
     left, right = (np.linalg.qr(GENERATOR.standard_normal((80, 80)))[0] for _ in range(2))
     diagnosis = diagnose(linear(left * FALLING @ right), num_examples=2)
     assert not diagnosis.singular_values_exact
