@@ -98,7 +98,15 @@ def test_other_keras_settings_are_accepted_and_kept(tmp_path, keras_json, floatx
     assert process.stdout.split() == [floatx, image_data_format]
 
 
-def test_import_needs_no_matplotlib(tmp_path):
+def test_import_needs_no_matplotlib_and_leaves_what_takes_seconds_until_it_is_used(tmp_path):
     # Keras itself imports matplotlib where it is installed, so that a missing one is the only sharp test.
-    process = run_python("import sys; sys.modules['matplotlib'] = None; import keras_sip", tmp_path)
+    code = """
+import sys
+sys.modules["matplotlib"] = None
+import keras_sip
+print({"tensorflow_probability", "tf_keras", "scipy.stats", "tensorboard"} & set(sys.modules))
+print(keras_sip.Posterior.__base__.__name__, keras_sip.solvers.Posterior is keras_sip.Posterior)
+"""
+    process = run_python(code, tmp_path)
     assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines() == ["set()", "Distribution True"]
