@@ -28,9 +28,9 @@ class Answers:
     def __init__(self, physics: ScaledPhysics, network: ScaledNetwork):
         self._physics, self._network = physics, network
         # As graphs: thousands of small operations, slow one by one.
-        self._refined = tf.function(self._refined_by_solver, reduce_retracing=True)
-        self._posterior = tf.function(self._posterior_tensors, reduce_retracing=True)
-        self._deviation = tf.function(self._posterior_deviation, reduce_retracing=True)
+        self._refined = tf.function(self._refined_by_solver, reduce_retracing=True, autograph=False)
+        self._posterior = tf.function(self._posterior_tensors, reduce_retracing=True, autograph=False)
+        self._deviation = tf.function(self._posterior_deviation, reduce_retracing=True, autograph=False)
 
     def predicted(self, observation: Any, *, training: bool = False) -> tf.Tensor:
         """The network's x `[B, *x_shape]`."""

@@ -176,5 +176,5 @@ class ScaledPhysics:
     def compiled(self, function: Callable, solver: InverseSolver | None = None) -> Callable:
         """`function` as a program of its own, where physics are compiled alone and `solver`, if it runs one, allows."""
         if self._compiles_alone and (solver is None or solver.compiles_as_one):
-            return tf.function(function, jit_compile=True)
+            return tf.function(function, jit_compile=True, autograph=False)
         return function

@@ -160,7 +160,9 @@ def test_a_picture_is_expected_to_take_its_time_before_the_first_one_is_drawn(ru
 
 
 def test_the_compiled_step_holds_no_summary(run):
-    step = tf.function(run.model.train_step).get_concrete_function(next(iter(keras_sip.dataset(SIMULATOR, 4, 0))))
+    step = tf.function(run.model.train_step, autograph=False).get_concrete_function(
+        next(iter(keras_sip.dataset(SIMULATOR, 4, 0)))
+    )
     definition = step.graph.as_graph_def()
     functions = [definition.node, *(function.node_def for function in definition.library.function)]
     names = [node.op for nodes in functions for node in nodes]
