@@ -1,13 +1,11 @@
 """Trajectories, exponential and sine as scripts: small runs, and the settings of the paper."""
 
 import csv
-import dataclasses
 
 import numpy as np
 import pytest
 
 import exponential
-import keras_sip
 import sine
 import trajectories
 from ensembles import exponential_figure, sine_figure, sine_panels
@@ -15,16 +13,6 @@ from ensembles.sweep import Curves
 from experiments import figures, runner
 from keras_sip import plotting
 from studies import sine_options, sine_two_stage
-
-
-@pytest.fixture
-def small(monkeypatch):
-    """Networks of one hidden layer in place of the paper's: each layer is traced and compiled anew for each method."""
-    for script, size in ((sine, 2), (exponential, 1)):
-        experiment = dataclasses.replace(
-            script.EXPERIMENT, network=lambda simulator, seed, size=size: keras_sip.MLP(size, size, (8,), seed=seed)
-        )
-        monkeypatch.setattr(script, "EXPERIMENT", experiment)
 
 
 @pytest.fixture
@@ -96,7 +84,7 @@ class _log_input:
 # Small runs -----------------------------------------------------------------------------------------------------------
 
 
-def test_sine_figure_searches_trains_and_draws_and_is_done_the_second_time(small, tmp_path, monkeypatch, capsys):
+def test_sine_figure_searches_trains_and_draws_and_is_done_the_second_time(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sine_figure, "METHODS", ("adam", "sgd"))
     monkeypatch.setattr(sine_figure, "XIS", (1, 32))
     monkeypatch.setattr(sine_figure, "PHIS", (0, 45))
@@ -135,7 +123,7 @@ def test_rate_with_the_smallest_error_over_both_systems_is_chosen():
     assert sine_figure.rate_rule("adam", 1.0)(4.0) == 1.0
 
 
-def test_options_study_writes_windows_of_each_variant(small, no_matplotlib, tmp_path):
+def test_options_study_writes_windows_of_each_variant(no_matplotlib, tmp_path):
     command = ["--study", "options", "--variants", "adam", "sip_adjoint", "--schedules", "decay"]
     words = ["--steps", "12", "--seeds", "0", "1", "--output", str(tmp_path / "run"), "--quiet"]
     assert sine.run([*command, *words]) == 0
@@ -163,7 +151,7 @@ def test_labels_from_random_starts_lie_on_many_branches(tmp_path):
     assert spread["random"] > 2 * spread["zero"]
 
 
-def test_exponential_figure_trains_and_draws(small, tmp_path, monkeypatch):
+def test_exponential_figure_trains_and_draws(tmp_path, monkeypatch):
     panels = {"one": (("rescaled", False),), "two": (("sip_relu", True),)}
     monkeypatch.setattr(exponential_figure, "PANELS", panels)
     monkeypatch.setattr(exponential_figure, "LAYOUT", (1, 2))
@@ -185,7 +173,7 @@ def test_curves_of_a_diverged_member_leave_a_gap_and_not_a_wrong_line():
     assert drawn[0] == 1.0 and np.isnan(drawn[1])
 
 
-def test_shared_runner_takes_the_sine(small, no_matplotlib, tmp_path):
+def test_shared_runner_takes_the_sine(no_matplotlib, tmp_path):
     words = ["--methods", "sip", "--steps", "60", "--quiet", "--output", str(tmp_path / "run")]
     assert sine.run(words) == 0
     assert (tmp_path / "run" / "saved_models" / "sip" / "saved_model.pb").exists()
