@@ -101,7 +101,8 @@ def fit(model, batches, steps):
 def bare_step(method, problem, *, jit_compile):
     """The compiled training step on one batch, without fit and its data."""
     model = problem.model(method, jit_compile=jit_compile)
-    return functools.partial(tf.function(model.train_step, jit_compile=jit_compile), problem.fixed_batch())
+    step = tf.function(model.train_step, jit_compile=jit_compile, autograph=False)
+    return functools.partial(step, problem.fixed_batch())
 
 
 def prepare_step(method, problem):
@@ -112,7 +113,9 @@ def prepare_step(method, problem):
 def measure_parts(problem, repeats):
     """{part: {"graph" or "xla": seconds}}."""
     functions = {
-        (name, kind): functools.partial(tf.function(part.function, jit_compile=kind == "xla"), *part.arguments)
+        (name, kind): functools.partial(
+            tf.function(part.function, jit_compile=kind == "xla", autograph=False), *part.arguments
+        )
         for name, part in parts(problem).items()
         for kind in ("graph", "xla")
     }

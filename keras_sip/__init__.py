@@ -12,8 +12,13 @@ from keras_sip._quiet import import_tensorflow
 check_environment()
 import_tensorflow()
 
+from typing import TYPE_CHECKING
+
 from keras_sip import (
     callbacks,
+)
+from keras_sip._on_use import (
+    posteriors,
 )
 from keras_sip._version import (
     __version__,
@@ -98,7 +103,6 @@ from keras_sip.solvers import (
     MaximumAPosteriori,
     Newton,
     NormalizedGradient,
-    Posterior,
     ReverseSimulation,
     SaddleFreeNewton,
     SignStep,
@@ -145,6 +149,9 @@ from keras_sip.training.physics import (
 from keras_sip.training.weight_problem import (
     WeightProblem,
 )
+
+if TYPE_CHECKING:
+    from keras_sip.solvers.posterior import Posterior
 
 __all__ = [
     "Ability",
@@ -241,3 +248,10 @@ __all__ = [
     "load_pretrained",
     "split_observation",
 ]
+
+
+def __getattr__(name: str) -> type:
+    # TensorFlow Probability, of which it is a distribution, is imported where it is used.
+    if name == "Posterior":
+        return posteriors.Posterior
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

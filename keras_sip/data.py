@@ -43,7 +43,7 @@ def dataset(simulator: Simulator, batch_size: int, seed: int, start_step: int = 
 
     steps = tf.data.Dataset.counter(start_step)
     batches = steps.map(batch, num_parallel_calls=1, deterministic=True).prefetch(2)
-    return _from_step_0(batches, dataset, simulator, batch_size, seed)
+    return _from_step_0(batches, start_step, dataset, simulator, batch_size, seed)
 
 
 def evaluation_set(simulator: Simulator, num_examples: int, seed: int) -> tuple[Any, tf.Tensor]:
@@ -120,7 +120,7 @@ def from_arrays(
 
     batches = tf.data.Dataset.counter(start_step).map(batch, num_parallel_calls=1).prefetch(2)
     options = {"batch_size": batch_size, "seed": seed}
-    return _from_step_0(batches, from_arrays, simulator, y, x, context, sample_weight, **options)
+    return _from_step_0(batches, start_step, from_arrays, simulator, y, x, context, sample_weight, **options)
 
 
 def checked_arrays(
@@ -326,9 +326,13 @@ def _epoch(arrays, batch_size, *, shuffle=False):
     return rows.batch(batch_size).map(gather, num_parallel_calls=1).prefetch(2)
 
 
-def _from_step_0(batches, function, *arguments, **options):
-    """`batches` with a note of how to have those of step 0: a run that goes on must find what the whole run found."""
-    batches.from_step_0 = functools.partial(function, *arguments, **options)
+def _from_step_0(batches, start_step, function, *arguments, **options):
+    """`batches` with a note of how to have those of step 0: a run that goes on must find what the whole run found.
+
+    Without a note they are those already, and need not be traced again.
+    """
+    if start_step:
+        batches.from_step_0 = functools.partial(function, *arguments, **options)
     return batches
 
 

@@ -409,7 +409,7 @@ def _drawn(simulator, examples, seed):
     # Asked for while a graph is traced, the samples must still be drawn as numbers.
     with tf.init_scope():
         # A graph leaves out what x does not depend on.
-        chunk = tf.function(lambda seed: simulator.sample(min(CHUNK, examples), seed)["x"])
+        chunk = tf.function(lambda seed: simulator.sample(min(CHUNK, examples), seed)["x"], autograph=False)
         batches = [chunk(tf.constant([seed, index], tf.int64)).numpy() for index in range(-(-examples // CHUNK))]
     return np.concatenate(batches)[:examples]
 

@@ -9,14 +9,26 @@ import pytest
 CACHE = pathlib.Path(__file__).parents[1] / ".xla_cache"
 # Files that take longest, begun first, so that no process is left with one at the end.
 LONGEST = (
-    "callbacks/test_tensorboard.py",
-    "benchmarks/test_fluid_benchmark.py",
-    "applications/test_ship.py",
-    "applications/test_run_output.py",
     "solvers/test_solver_properties.py",
+    "solvers/test_nist.py",
+    "solvers/test_refine.py",
+    "test_training_guides.py",
+    "test_guides.py",
+    "solvers/test_against_scipy.py",
+    "simulators/test_simulator_properties.py",
+    "diagnostics/test_check_simulator.py",
+    "applications/ensembles/test_small_networks.py",
+    "applications/test_navier_stokes_application.py",
+    "benchmarks/test_fluid_benchmark.py",
+    "serving/test_export.py",
     "benchmarks/test_train_step.py",
+    "applications/ensembles/test_ensemble.py",
+    "applications/experiments/test_runner.py",
     "callbacks/test_exact_resume.py",
-    "optimizers/test_compilation.py",
+    "benchmarks/test_export_step.py",
+    "applications/test_compare.py",
+    "test_readme.py",
+    "test_running_guide.py",
 )
 
 
@@ -57,6 +69,13 @@ def pytest_collection_modifyitems(items):
 def _fixed_seeds():
     # Once: each call has TensorFlow forget the functions it has compiled.
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

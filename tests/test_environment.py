@@ -89,16 +89,28 @@ def test_environment_variable_outranks_the_settings_file(tmp_path, keras_json, m
     check_environment()
 
 
-@pytest.mark.parametrize("floatx, image_data_format", [("float64", "channels_first"), ("float16", "channels_last")])
-def test_other_keras_settings_are_accepted_and_kept(tmp_path, keras_json, floatx, image_data_format):
-    keras_json(floatx=floatx, image_data_format=image_data_format, backend="tensorflow", epsilon=1e-7)
-    code = "import keras_sip, keras; print(keras.config.floatx(), keras.config.image_data_format())"
+SETTINGS = "print(keras.config.floatx(), keras.config.image_data_format())"
+
+
+def test_other_keras_settings_are_accepted_and_kept(tmp_path, keras_json):
+    keras_json(floatx="float64", image_data_format="channels_first", backend="tensorflow", epsilon=1e-7)
+    process = run_python(f"import keras_sip, keras; {SETTINGS}", tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split() == ["float64", "channels_first"]
+
+
+def test_import_needs_no_matplotlib_and_leaves_what_takes_seconds_until_it_is_used(tmp_path, keras_json):
+    # The other settings of Keras, in the same process: a start of TensorFlow is what these tests take.
+    keras_json(floatx="float16", image_data_format="channels_last", backend="tensorflow", epsilon=1e-7)
+    # Keras itself imports matplotlib where it is installed, so that a missing one is the only sharp test.
+    code = f"""
+import sys
+sys.modules["matplotlib"] = None
+import keras, keras_sip
+{SETTINGS}
+print({{"tensorflow_probability", "tf_keras", "scipy.stats", "tensorboard"}} & set(sys.modules))
+print(keras_sip.Posterior.__base__.__name__, keras_sip.solvers.Posterior is keras_sip.Posterior)
+"""
     process = run_python(code, tmp_path)
     assert process.returncode == 0, process.stderr
-    assert process.stdout.split() == [floatx, image_data_format]
-
-
-def test_import_needs_no_matplotlib(tmp_path):
-    # Keras itself imports matplotlib where it is installed, so that a missing one is the only sharp test.
-    process = run_python("import sys; sys.modules['matplotlib'] = None; import keras_sip", tmp_path)
-    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines() == ["float16 channels_last", "set()", "Distribution True"]

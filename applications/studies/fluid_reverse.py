@@ -121,23 +121,23 @@ def strength_table(simulator, count, seed, spread):
     off = simulator.swirl.velocity(strength + spread * noise, context)
     unknown, exact = (simulator.swirl.velocity(known * strength, context) for known in (0.0, 1.0))
 
-    def after(x, calls=1, gain=None):
-        for _ in range(calls):
-            x = compiled(keras_sip.ReverseSimulation(gain=gain), simulator)(x, y, context)
-        return x
+    def after(x, gain=None):
+        return compiled(keras_sip.ReverseSimulation(gain=gain), simulator)(x, y, context)
 
     papers = after(off, gain=PAPERS_GAIN)
     gain, with_best = best_gain(simulator, off, papers, strength)
+    own, of_unknown = after(off), after(unknown)
+    twice = after(own)
     starts = {
         f"strength off by {spread:g}": {
             "": off,
             f"gain {PAPERS_GAIN:g} (paper)": papers,
             f"gain {gain:g} (best)": simulator.swirl.velocity(with_best, context),
-            "own gain": after(off),
-            "own gain, 2 calls": after(off, 2),
-            "own gain, 3 calls": after(off, 3),
+            "own gain": own,
+            "own gain, 2 calls": twice,
+            "own gain, 3 calls": after(twice),
         },
-        "strength 0": {"": unknown, "own gain": after(unknown), "own gain, 2 calls": after(unknown, 2)},
+        "strength 0": {"": unknown, "own gain": of_unknown, "own gain, 2 calls": after(of_unknown)},
         "truth (bias)": {"": exact, "own gain": after(exact)},
     }
     lines = [_header(f"seed {seed}", [*PARTS, "removed"])]

@@ -40,8 +40,8 @@ class Probe:
         observation, x_true = evaluation if isinstance(evaluation, tuple) else (evaluation, None)
         self.observation = as_observation(model.simulator, observation)
         self.x_true = None if x_true is None else model.simulator.as_x(x_true)
-        self._answer = tf.function(self._answered)
-        self._solve = tf.function(self._solved)
+        self._answer = tf.function(self._answered, autograph=False)
+        self._solve = tf.function(self._solved, autograph=False)
 
     def measure(self) -> Measured:
         # As `evaluate` does: curves and the table of a model say the same.

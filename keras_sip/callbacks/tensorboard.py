@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_sip import plotting
-from keras_sip.callbacks.events import EventWriter
+from keras_sip._on_use import event_files
 from keras_sip.callbacks.follower import Follower
 from keras_sip.callbacks.probe import Probe
 from keras_sip.errors import check_number, check_positive_int, three_part
@@ -108,7 +108,7 @@ class SIPTensorBoard(Follower):
         self._start = time.time()
         self._cost, self._measuring = 0.0, None
         self._drawing = SECONDS_A_PICTURE if self._draws else 0.0
-        self.writer = EventWriter(self.folder)
+        self.writer = event_files.EventWriter(self.folder)
         self.writer.begin(self.step + 1, self._start)
         self.writer.hyperparameters({**_of_model(self.model), **self.hyperparameters}, self._start)
         self.writer.layout(LAYOUT, self._start)

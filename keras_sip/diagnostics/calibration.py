@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import scipy.stats
 import tensorflow as tf
 
+from keras_sip._on_use import statistics
 from keras_sip.data import evaluation_set
 from keras_sip.diagnostics.findings import Check, Findings, described, examine, failed, note, passed
 from keras_sip.errors import check_positive_int, three_part
@@ -157,7 +157,7 @@ def _coverage(case):
     away = np.abs(case.x - case.mean) / case.stddev
     coverage, errors, off = {}, {}, []
     for level in LEVELS:
-        inside = np.mean(away <= scipy.stats.norm.ppf(0.5 + level / 2), axis=1)
+        inside = np.mean(away <= statistics.norm.ppf(0.5 + level / 2), axis=1)
         coverage[level] = float(np.mean(inside))
         errors[level] = float(np.std(inside) / np.sqrt(len(inside)))
         offset = coverage[level] - level
@@ -190,7 +190,7 @@ def _ranks(case):
     ranks = np.sum(case.draws[:, :, chosen] < case.x[:, chosen], axis=0)
     # Components of one example are not independent: each is tested by itself, the least probable counts.
     counts = [np.histogram(column, bins=_bins(len(ranks)), range=(-0.5, DRAWS + 0.5))[0] for column in ranks.T]
-    probabilities = [scipy.stats.chisquare(column).pvalue for column in counts]
+    probabilities = [statistics.chisquare(column).pvalue for column in counts]
     probability = float(min(1.0, min(probabilities) * len(chosen)))
     text = f"of {len(chosen)} components among {DRAWS} draws: uniform with probability {probability:.2g}"
     values = {"ranks": ranks, "rank_probability": probability}

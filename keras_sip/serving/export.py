@@ -249,7 +249,7 @@ def _traced(function, specs, context_spec, jit_compile):
 
     given = [specs[0], *context_spec.values(), *specs[1:]]
 
-    @tf.function(input_signature=given, jit_compile=jit_compile or None)
+    @tf.function(input_signature=given, jit_compile=jit_compile or None, autograph=False)
     def endpoint(value, *others):
         values = [_checked(*pair) for pair in zip((value, *others), given, strict=True)]
         examples = tf.shape(value)[0]

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from keras_sip._on_use import tensorflow_probability as tfp
 from keras_sip.errors import three_part
 from keras_sip.simulators.arguments import from_plain, plain
 from keras_sip.simulators.base import SCALE_SAMPLES, Context, Simulator

@@ -1,5 +1,10 @@
 """Inverse solvers, one method a file."""
 
+from typing import TYPE_CHECKING
+
+from keras_sip._on_use import (
+    posteriors,
+)
 from keras_sip.solvers.analytic_inverse import (
     AnalyticInverse,
 )
@@ -49,9 +54,6 @@ from keras_sip.solvers.normalized_gradient import (
     NormalizedGradient,
     SignStep,
 )
-from keras_sip.solvers.posterior import (
-    Posterior,
-)
 from keras_sip.solvers.problem import (
     InverseProblem,
 )
@@ -67,6 +69,9 @@ from keras_sip.solvers.spectral_inverse import (
 from keras_sip.solvers.wiener_inverse import (
     WienerInverse,
 )
+
+if TYPE_CHECKING:
+    from keras_sip.solvers.posterior import Posterior
 
 __all__ = [
     "AnalyticInverse",
@@ -97,3 +102,10 @@ __all__ = [
     "WienerInverse",
     "auto_solver",
 ]
+
+
+def __getattr__(name: str) -> type:
+    # TensorFlow Probability, of which it is a distribution, is imported where it is used.
+    if name == "Posterior":
+        return posteriors.Posterior
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_sip._on_use import tensorflow_probability as tfp
 from keras_sip.errors import check_positive_int, three_part
 from keras_sip.ops import batched
 from keras_sip.solvers.base import InverseSolver, Status, Step
@@ -165,7 +166,6 @@ class LBFGS(InverseSolver):
 
     def _lbfgs(self, function, here, objective, gradient, excluded, memory):
         """(displacement, objective there, memory) of one iteration; TFP has the pairs' axis first."""
-        tfp = _tensorflow_probability()
         # As many iterations as the memory is long: TFP then looks at all of it. Zeros in it do nothing.
         results = _Results(
             converged=tf.zeros_like(excluded),
@@ -191,7 +191,6 @@ class LBFGS(InverseSolver):
         return results.position, results.objective_value, tf.transpose(pairs, [1, 0, 2, 3])
 
     def _bfgs(self, function, here, objective, gradient, excluded, memory):
-        tfp = _tensorflow_probability()
         results = tfp.optimizer.bfgs_minimize(
             function,
             initial_position=here,
@@ -212,10 +211,3 @@ def _one_function(function, simulator):
     attributes = {"_noinline": True}
     compile_it = simulator.prefers_xla or None
     return tf.function(function, autograph=False, jit_compile=compile_it, experimental_attributes=attributes)
-
-
-def _tensorflow_probability():
-    """Imported where it is used: that takes seconds, which no other solver should cost."""
-    import tensorflow_probability
-
-    return tensorflow_probability

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_sip._on_use import posteriors
 from keras_sip.errors import check_choice, check_number, check_positive_int, three_part
 from keras_sip.ops import batched
 from keras_sip.priors import GaussianPrior, Whitened
@@ -15,7 +16,6 @@ from keras_sip.solvers import spectral_posterior
 from keras_sip.solvers.base import InverseSolver, SolverResult, Step
 from keras_sip.solvers.discrepancy import noise_objective
 from keras_sip.solvers.linear_model import check_least_squares
-from keras_sip.solvers.posterior import Posterior
 from keras_sip.solvers.problem import InverseProblem, half_square
 from keras_sip.solvers.status import Status
 from keras_sip.solvers.whitened_problem import (
@@ -248,14 +248,14 @@ class MaximumAPosteriori(InverseSolver):
         at_mean = tf.nest.map_structure(tf.zeros_like, z)
         if full.spectrum is None:
             model = self._model(problem, prior, z, at_mean)
-            return Posterior(prior.unwhiten(z), model.cholesky(), prior=full)
+            return posteriors.Posterior(prior.unwhiten(z), model.cholesky(), prior=full)
         # What the components leave out of x is noise in y to them, besides the measurement's.
         variance = self._variance_of_rest_in_y(problem, prior.unwhiten(z), full)
         model = self._model(problem, prior, z, at_mean, variance)
         if not self.rest_steps:
             infinite = tf.fill(tf.shape(x)[:1], tf.constant(LARGEST_RADIUS, tf.float64))
             z = moved_along(z, model.components_step(infinite).step, tf.ones_like(infinite))
-        return Posterior(prior.unwhiten(z), model.cholesky(), prior=full)
+        return posteriors.Posterior(prior.unwhiten(z), model.cholesky(), prior=full)
 
     def prior_of_posterior(self, simulator):
         """The prior with its rest, which error bars have whether the solver looks for it or not."""

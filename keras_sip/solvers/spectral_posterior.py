@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from keras_sip._on_use import posteriors
 from keras_sip.ops import batched, spectral_bases
 from keras_sip.priors import GaussianPrior
 from keras_sip.simulators.measured_form import LARGEST_LEAKAGE, measured_leakage
 from keras_sip.simulators.nondimensional import Nondimensional
-from keras_sip.solvers.posterior import Posterior
 from keras_sip.solvers.whitened_problem import noise_deviation
 
 
@@ -61,7 +61,7 @@ class SpectralPosterior:
         explained = np.square(np.abs(transfer)) * signal
         share = tf.cast(variance, tf.float64) / (tf.constant(explained) + tf.cast(variance, tf.float64))
         cholesky = tf.zeros([tf.shape(mean)[0], 0, 0], tf.float64)
-        return Posterior(mean, cholesky, share, prior=self.prior)
+        return posteriors.Posterior(mean, cholesky, share, prior=self.prior)
 
     def _scale_square(self):
         """Of the prior's unit, a spectrum of one number for each channel."""

@@ -1,7 +1,7 @@
 """AnsweringModel: a network that answers inverse problems, with what a solver and a prior add to its answers."""
 
 import os
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
@@ -11,12 +11,14 @@ from keras_sip.data import as_observation, as_observations, with_steps
 from keras_sip.kernel_errors import explaining_kernel_errors
 from keras_sip.simulators.base import Simulator, check_simulator_interface
 from keras_sip.solvers.base import InverseSolver, SolverResult
-from keras_sip.solvers.posterior import Posterior
 from keras_sip.training.answers import Answers
 from keras_sip.training.batch_statistics import MeasuredStatistics
 from keras_sip.training.checks import check_network
 from keras_sip.training.network import ScaledNetwork
 from keras_sip.training.physics import ScaledPhysics
+
+if TYPE_CHECKING:
+    from keras_sip.solvers.posterior import Posterior
 
 
 class AnsweringModel(keras.Model):
@@ -93,7 +95,7 @@ class AnsweringModel(keras.Model):
                 return self._answers.refined_with_deviation(observation, max_steps)
             return self._answers.refined(observation, max_steps)
 
-    def posterior(self, observation: Any, max_steps: int = 10) -> Posterior:
+    def posterior(self, observation: Any, max_steps: int = 10) -> "Posterior":
         """What x may be, given the observation: a tensorflow-probability distribution around the refined answer.
 
             posterior = model.posterior(observation)

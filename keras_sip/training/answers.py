@@ -1,17 +1,20 @@
 """What a trained network, and a solver after it, say of an observation: x, refined answers and error bars."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from keras_sip._on_use import posteriors
 from keras_sip.data import unless_bad, without_bad_examples
 from keras_sip.errors import check_positive_int
 from keras_sip.simulators.base import split_observation
 from keras_sip.solvers.base import SolverResult, Status
 from keras_sip.solvers.maximum_a_posteriori import posterior_solver
-from keras_sip.solvers.posterior import Posterior
 from keras_sip.training.network import ScaledNetwork
 from keras_sip.training.physics import ScaledPhysics
+
+if TYPE_CHECKING:
+    from keras_sip.solvers.posterior import Posterior
 
 
 class Answers:
@@ -25,9 +28,9 @@ class Answers:
     def __init__(self, physics: ScaledPhysics, network: ScaledNetwork):
         self._physics, self._network = physics, network
         # As graphs: thousands of small operations, slow one by one.
-        self._refined = tf.function(self._refined_by_solver, reduce_retracing=True)
-        self._posterior = tf.function(self._posterior_tensors, reduce_retracing=True)
-        self._deviation = tf.function(self._posterior_deviation, reduce_retracing=True)
+        self._refined = tf.function(self._refined_by_solver, reduce_retracing=True, autograph=False)
+        self._posterior = tf.function(self._posterior_tensors, reduce_retracing=True, autograph=False)
+        self._deviation = tf.function(self._posterior_deviation, reduce_retracing=True, autograph=False)
 
     def predicted(self, observation: Any, *, training: bool = False) -> tf.Tensor:
         """The network's x `[B, *x_shape]`."""
@@ -45,12 +48,12 @@ class Answers:
         result = self.refined(observation, max_steps)
         return result, self._deviation(observation, result.x)
 
-    def posterior(self, observation: Any, max_steps: int) -> Posterior:
+    def posterior(self, observation: Any, max_steps: int) -> "Posterior":
         """The `Posterior` around what is found from the network's answer in at most `max_steps` steps."""
         check_positive_int("max_steps", max_steps)
         solver = self._solver_of_posterior()
         tensors = self._posterior(observation, tf.constant(max_steps))
-        return Posterior(*tensors, prior=solver.prior_of_posterior(self._physics.simulator))
+        return posteriors.Posterior(*tensors, prior=solver.prior_of_posterior(self._physics.simulator))
 
     def _solver_of_posterior(self):
         solver = posterior_solver(self._physics.solver)

@@ -34,7 +34,7 @@ class BatchNormStatistics:
     def __init__(self, model: keras.Model, batches: list):
         self.model, self.batches = model, batches
         self._layers = list(batch_norms(model))
-        self._measured = tf.function(self._statistics_of)
+        self._measured = tf.function(self._statistics_of, autograph=False)
 
     def measure(self) -> None:
         """Put the statistics of the batches in place of the moving averages."""

@@ -41,7 +41,7 @@ def label_with_solver(simulator, solver, observation, x0=None, *, batch_size=256
     start = np.zeros(simulator.x_shape) if x0 is None else np.asarray(x0)
     start = np.broadcast_to(start, (len(y), *simulator.x_shape)).astype(simulator.dtype)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def solve(x0, y, context):
         return solver.solve(simulator, x0, y, context)
 

@@ -1,7 +1,7 @@
 """ScaledPhysics: simulator and solver as a network meets them, in units of x_scale, compiled where that pays."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
@@ -13,9 +13,11 @@ from keras_sip.simulators.base import Simulator, check_simulator_interface
 from keras_sip.simulators.nondimensional import Nondimensional
 from keras_sip.solvers.base import InverseSolver, SolverResult
 from keras_sip.solvers.maximum_a_posteriori import posterior_solver
-from keras_sip.solvers.posterior import Posterior
 from keras_sip.solvers.problem import half_square
 from keras_sip.training.checks import checked_solver
+
+if TYPE_CHECKING:
+    from keras_sip.solvers.posterior import Posterior
 
 
 class ScaledPhysics:
@@ -139,7 +141,7 @@ class ScaledPhysics:
         result = self.solver.refine(self.scaled, z, y_target, context, steps=steps)
         return result._replace(objective=self.loss(result.y, y_target, context))
 
-    def posterior(self, z: tf.Tensor, y_target: tf.Tensor, context: dict | None, steps: int | tf.Tensor) -> Posterior:
+    def posterior(self, z: tf.Tensor, y_target: tf.Tensor, context: dict | None, steps: int | tf.Tensor) -> "Posterior":
         """What x may be, in physical units, around the most probable one that is found from z in `steps` steps."""
         solver = posterior_solver(self.solver)
         return solver.posterior(self.simulator, self.to_physical(z), y_target, context, steps=steps)
@@ -174,5 +176,5 @@ class ScaledPhysics:
     def compiled(self, function: Callable, solver: InverseSolver | None = None) -> Callable:
         """`function` as a program of its own, where physics are compiled alone and `solver`, if it runs one, allows."""
         if self._compiles_alone and (solver is None or solver.compiles_as_one):
-            return tf.function(function, jit_compile=True)
+            return tf.function(function, jit_compile=True, autograph=False)
         return function

@@ -67,7 +67,7 @@ def numbers(table, label):
 def study(tmp_path_factory):
     """(printed, {table: its text}) of one study, with half as many cells and steps as in the paper."""
     path = tmp_path_factory.mktemp("reverse")
-    words = "--study reverse --resolution 32 --steps 4 --examples 64 --chain-examples 2 --time-steps 4 8 --seeds 1"
+    words = "--study reverse --resolution 32 --steps 4 --examples 32 --chain-examples 2 --time-steps 4 8 --seeds 1"
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
         # Those of the study take long to compile.
         patch.setattr(fluid_reverse, "BEHIND", {"  then one": keras_sip.GradientDescent(step_size=1e-6)})
@@ -105,7 +105,7 @@ def test_reverse_study_separates_the_parts_of_the_error(study):
     # From the exact strength, the last row, a call errs by what small scales turn the marker: 0.02 at 64 x 64.
     bias = table.splitlines()[-1].split()
     assert 0.001 < float(bias[-2]) < own[1]
-    # Normal errors of deviation 0.3: their mean size is 0.3 sqrt(2 / pi) = 0.24, +- 0.02 over 64 examples.
+    # Normal errors of deviation 0.3: their mean size is 0.3 sqrt(2 / pi) = 0.24, +- 0.03 over 32 examples.
     assert numbers(table, "strength off by 0.3")[1] == pytest.approx(0.24, abs=0.06)
 
 

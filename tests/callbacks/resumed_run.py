@@ -8,7 +8,7 @@ import numpy as np
 import keras_sip
 from keras_sip.callbacks import ExactResume
 
-STEPS, EVERY = 240, 5
+STEPS, EVERY, BATCH = 240, 5, 32
 SIMULATOR = keras_sip.Poisson((8, 8))
 
 
@@ -36,7 +36,7 @@ def train(folder, steps=STEPS, every=EVERY, callbacks=()):
     model = make_model()
     resume = ExactResume(folder, every=every)
     step = resume.restore(model)
-    data = keras_sip.dataset(SIMULATOR, batch_size=4, seed=0, start_step=step)
+    data = keras_sip.dataset(SIMULATOR, batch_size=BATCH, seed=0, start_step=step)
     history = model.fit(data, steps_per_epoch=steps - step, verbose=0, callbacks=[resume, *callbacks])
     return model, {name: values[-1] for name, values in history.history.items()}
 

@@ -10,7 +10,7 @@ from keras_sip.callbacks import BatchStatistics
 def make_model(network=None, seed=0, batch_statistics="moving"):
     keras.utils.set_random_seed(seed)
     simulator = keras_sip.Poisson((8, 8))
-    network = network or keras_sip.UNet(simulator.y_shape, 1, levels=2, filters=4, seed=seed)
+    network = network or keras_sip.UNet(simulator.y_shape, 1, levels=1, filters=4, seed=seed)
     model = keras_sip.SIPModel(network, simulator, keras_sip.AnalyticInverse(), input_scale=1.0)
     model.compile(keras.optimizers.Adam(1e-2), batch_statistics=batch_statistics)
     return model
@@ -54,8 +54,8 @@ def test_one_batch_makes_inference_what_training_is():
     measured(BatchStatistics(observation, batch_size=16), model)
     after = model(observation).numpy()
     training = model(observation, training=True).numpy()
-    # Training divides by the biased variance, inference by the unbiased: 16 examples of 4 x 4 cells on the coarsest
-    # level differ by 1/512 of the deviation in each of a few layers.
+    # Training divides by the biased variance, inference by the unbiased: 16 examples of 8 x 8 cells differ by
+    # 1/2048 of the deviation in each of a few layers.
     scale = np.abs(training).max()
     assert np.abs(after - training).max() < 0.02 * scale
     assert np.abs(before - training).max() > 0.1 * scale
@@ -140,7 +140,7 @@ def test_a_network_without_batch_norm_is_left_as_it_is():
 
 def test_observations_with_a_context():
     simulator = keras_sip.NavierStokes((16, 16), num_steps=2)
-    network = keras_sip.UNet((16, 16, 2), 2, levels=2, filters=4)
+    network = keras_sip.UNet((16, 16, 2), 2, levels=1, filters=4)
     model = keras_sip.SIPModel(network, simulator, keras_sip.ReverseSimulation())
     observation, _ = keras_sip.evaluation_set(simulator, 8, 0)
     before = [v.numpy() for v in model.network.non_trainable_variables]

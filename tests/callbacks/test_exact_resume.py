@@ -81,17 +81,41 @@ def test_the_last_two_checkpoints_are_kept_and_nothing_else(finished):
     ]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(finished, copy_of_finished, damage):
+def truncated(content):
+    return content[: len(content) // 3]
+
+
+def flipped(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def emptied(content):
+    return b""
+
+
+def test_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(finished, copy_of_finished):
     newest = copy_of_finished / "step_000000020.checkpoint"
-    content = bytearray(newest.read_bytes())
-    content[len(content) // 2] ^= 1
-    newest.write_bytes({"truncated": content[: len(content) // 3], "flipped": content, "emptied": b""}[damage])
+    newest.write_bytes(flipped(newest.read_bytes()))
     with pytest.warns(UserWarning, match=r"step_000000020.checkpoint(.|\n)*checkpoint of step 15 is used"):
         model, metrics = train(copy_of_finished, steps=20)
     equal(everything(model), everything(finished[1]))
     assert metrics == finished[2]
     assert newest.exists() and newest.with_suffix(".checkpoint.damaged").exists()
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, emptied])
+def test_of_a_damaged_and_a_whole_checkpoint_the_whole_one_is_restored(copy_of_finished, tmp_path, damage):
+    newest = copy_of_finished / "step_000000020.checkpoint"
+    whole = pathlib.Path(shutil.copytree(copy_of_finished, tmp_path / "whole"))
+    (whole / newest.name).unlink()
+    expected, model = make_model(), make_model()
+    assert ExactResume(whole).restore(expected) == 15
+    newest.write_bytes(damage(newest.read_bytes()))
+    with pytest.warns(UserWarning, match=r"step_000000020.checkpoint(.|\n)*checkpoint of step 15 is used"):
+        assert ExactResume(copy_of_finished).restore(model) == 15
+    equal(everything(model), everything(expected))
+    assert not newest.exists() and newest.with_suffix(".checkpoint.damaged").exists()
 
 
 def test_where_all_are_damaged_nothing_is_started_anew(copy_of_finished):

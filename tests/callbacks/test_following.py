@@ -6,7 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from resumed_run import SIMULATOR, everything, make_model
+from resumed_run import BATCH, SIMULATOR, everything, make_model
 
 import keras_sip
 from keras_sip.callbacks import ModelCard, NonFiniteGuard, ProgressBar
@@ -38,7 +38,7 @@ class Reset(keras.callbacks.Callback):
 
 def fit(callbacks, model=None, data=None, steps=12, **options):
     model = model or make_model()
-    data = keras_sip.dataset(SIMULATOR, batch_size=4, seed=0) if data is None else data
+    data = keras_sip.dataset(SIMULATOR, batch_size=BATCH, seed=0) if data is None else data
     return model.fit(data, steps_per_epoch=steps, verbose=0, callbacks=callbacks, **options)
 
 
@@ -89,11 +89,11 @@ def exploding_data(first_step):
 
     def spoil(step, example):
         observation, x = example
-        factor = np.ones((4, 1, 1, 1), "float32")
+        factor = np.ones((BATCH, 1, 1, 1), "float32")
         factor[BAD_EXAMPLE] = 1e30
         return observation * keras.ops.where(step == BAD_STEP - 1, factor, 1.0), x
 
-    data = keras_sip.dataset(SIMULATOR, batch_size=4, seed=0, start_step=first_step)
+    data = keras_sip.dataset(SIMULATOR, batch_size=BATCH, seed=0, start_step=first_step)
     return data.enumerate(start=first_step).map(spoil)
 
 

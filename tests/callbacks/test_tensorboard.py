@@ -11,7 +11,7 @@ import urllib.request
 import numpy as np
 import pytest
 import tensorflow as tf
-from resumed_run import SIMULATOR, make_model
+from resumed_run import BATCH, SIMULATOR, make_model
 from tensorboard import program
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -45,11 +45,11 @@ class Run:
         self.folder = folder
         self.model = make_model()
         self.noted = Noted()
-        options = {"every": 5, "evaluate_every": 10, "hyperparameters": {"batch": 4, "data": "seed 0"}}
+        options = {"every": 5, "evaluate_every": 10, "hyperparameters": {"batch": BATCH, "data": "seed 0"}}
         for steps in (20, 10):
             board = SIPTensorBoard(folder, EVALUATION, **options)
             self.model.fit(
-                keras_sip.dataset(SIMULATOR, 4, 0), steps_per_epoch=steps, verbose=0, callbacks=[self.noted, board]
+                keras_sip.dataset(SIMULATOR, BATCH, 0), steps_per_epoch=steps, verbose=0, callbacks=[self.noted, board]
             )
             if steps == 20:
                 self.first_losses, self.first_seconds = self.noted.losses, self.noted.seconds
@@ -160,7 +160,9 @@ def test_a_picture_is_expected_to_take_its_time_before_the_first_one_is_drawn(ru
 
 
 def test_the_compiled_step_holds_no_summary(run):
-    step = tf.function(run.model.train_step).get_concrete_function(next(iter(keras_sip.dataset(SIMULATOR, 4, 0))))
+    step = tf.function(run.model.train_step, autograph=False).get_concrete_function(
+        next(iter(keras_sip.dataset(SIMULATOR, BATCH, 0)))
+    )
     definition = step.graph.as_graph_def()
     functions = [definition.node, *(function.node_def for function in definition.library.function)]
     names = [node.op for nodes in functions for node in nodes]

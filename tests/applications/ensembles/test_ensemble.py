@@ -1,5 +1,6 @@
 """Ensembles take the steps of SIPModel.fit; sweeps lose nothing to an interruption."""
 
+import functools
 import os
 import signal
 
@@ -44,11 +45,16 @@ def ensemble(members=MEMBERS, method="adjoint", **options):
     )
 
 
-@pytest.fixture(scope="module", params=["sip", "adjoint"])
-def trained(request):
+@functools.cache
+def trained_by(method):
     """(method, the ensemble after some steps, its errors and losses)."""
-    together = ensemble(method=request.param)
-    return request.param, together, together.train(STEPS)
+    together = ensemble(method=method)
+    return method, together, together.train(STEPS)
+
+
+@pytest.fixture(params=["sip", "adjoint"])
+def trained(request):
+    return trained_by(request.param)
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -57,7 +63,8 @@ def test_a_member_follows_sip_model_fit(trained, index):
     member = MEMBERS[index]
     simulator = keras_sip.RotatedSine(**dict(member.context))
     model = keras_sip.SIPModel(network(member.seed), simulator, solver(method), method, x_scale=1.0, input_scale=1.0)
-    model.compile(OPTIMIZERS[method](member.rate), steps_per_execution=1)
+    # Step by step: a reference that nothing has compiled, and compiling it would take longer.
+    model.compile(OPTIMIZERS[method](member.rate), run_eagerly=True)
     measured = []
 
     class Measure(keras.callbacks.Callback):
@@ -87,7 +94,8 @@ def test_a_decaying_rate_is_that_of_keras():
     model = keras_sip.SIPModel(
         network(0), keras_sip.RotatedSine(**dict(member[0].context)), None, "adjoint", x_scale=1.0, input_scale=1.0
     )
-    model.compile(OPTIMIZERS["adjoint"](keras.optimizers.schedules.CosineDecay(member[0].rate, STEPS)))
+    rate = keras.optimizers.schedules.CosineDecay(member[0].rate, STEPS)
+    model.compile(OPTIMIZERS["adjoint"](rate), run_eagerly=True)
     model.fit(keras_sip.dataset(model.simulator, BATCH, 0).take(STEPS), steps_per_epoch=STEPS, verbose=0)
     np.testing.assert_allclose(together.model.get_weights()[0][0], model.get_weights()[0], atol=2e-5)
 
@@ -95,7 +103,7 @@ def test_a_decaying_rate_is_that_of_keras():
 def test_a_member_that_diverges_leaves_the_others_alone():
     wild = (MEMBERS[0], Member(1, 1e30, MEMBERS[1].context), MEMBERS[2])
     errors, losses = ensemble(wild).train(STEPS)
-    calm = ensemble().train(STEPS)
+    calm = trained_by("adjoint")[2]
     np.testing.assert_array_equal(errors[:, [0, 2]], calm[0][:, [0, 2]])
     assert not np.isfinite(losses[-1, 1]) or losses[-1, 1] > 1e6
     assert window(np.array([[1.0, np.nan], [3.0, 1.0]]), 2).tolist() == [2.0, np.inf]

@@ -17,7 +17,7 @@ from tiny import TINY, files, run, trained_model
 
 import keras_sip
 import poisson
-from experiments import figures, runner
+from experiments import figures, results, runner
 from keras_sip import plotting
 from keras_sip.checkpoints import Checkpoints
 from keras_sip.comparison import training
@@ -97,7 +97,13 @@ def test_interrupted_and_resumed_run_is_bit_identical(finished, training_only, t
         np.testing.assert_array_equal(resumed, uninterrupted)
 
 
-def test_resume_keeps_finished_runs_and_adds_methods(no_matplotlib, tmp_path, capsys):
+@pytest.fixture
+def no_export(monkeypatch):
+    """A run whose models are not exported again: `finished` and a run with a failure are tested for that."""
+    monkeypatch.setattr(results, "_export", lambda *arguments: 0.0)
+
+
+def test_resume_keeps_finished_runs_and_adds_methods(no_matplotlib, no_export, tmp_path, capsys):
     output = tmp_path / "run"
     assert run("--methods", "sip", "--steps", 1, "--output", output) == 0
     before = Metrics(output / "metrics.csv").rows
@@ -223,7 +229,7 @@ def test_resolution_that_the_network_cannot_take_is_refused_before_there_is_a_fo
     assert not (tmp_path / "run").exists()
 
 
-def test_a_method_that_fails_is_named_and_the_others_finish(no_matplotlib, tmp_path, caplog):
+def test_a_method_that_fails_is_named_and_the_others_finish(no_matplotlib, tmp_path, caplog, request):
     def broken(options):
         raise ArithmeticError("the rate is imaginary")
 
@@ -236,6 +242,7 @@ def test_a_method_that_fails_is_named_and_the_others_finish(no_matplotlib, tmp_p
     assert "the rate is imaginary" in (tmp_path / "run" / "failure_sip_seed_0.txt").read_text()
     assert (tmp_path / "run" / "saved_models" / "adam" / "saved_model.pb").exists()
     # The cause is mended, and the run goes on.
+    request.getfixturevalue("no_export")
     assert run("--steps", 1, "--output", tmp_path / "run", "--resume") == 0
     assert not (tmp_path / "run" / "failure_sip_seed_0.txt").exists()
 
