@@ -7,8 +7,7 @@ import pytest
 import tensorflow as tf
 
 import keras_sip
-from keras_sip.diagnostics import Verdict
-from keras_sip.diagnostics import diagnosis_case
+from keras_sip.diagnostics import Verdict, diagnosis_case
 from keras_sip.diagnostics.diagnosis_case import DiagnosisCase
 from numerics import laplacian_matrix
 from problems import CURVED, PROBLEMS
