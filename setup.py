@@ -11,9 +11,13 @@ version = re.search(r'^__version__ = "(.+)"$', (ROOT / "keras_sip" / "_version.p
 plots = ["matplotlib>=3.9,<4"]
 # Keras exports to ONNX through tf2onnx; onnxruntime runs what was written.
 onnx = ["onnx>=1.20,<2", "onnxruntime>=1.20,<2", "tf2onnx>=1.17,<2"]
+# The server of `python -m keras_sip serve`.
+serve = ["starlette>=1.0,<2", "uvicorn>=0.40,<1", "orjson>=3.11,<4", "prometheus-client>=0.22,<1"]
+# Ed25519 signatures of exported models.
+signing = ["cryptography>=45"]
 docs = ["sphinx>=9,<10", "myst-parser>=5,<6", "furo>=2025.12"]
 # ruff and mypy are held to one minor version: formatting and findings change between them.
-test = ["pytest>=9,<10", "pytest-xdist>=3.8,<4", "hypothesis>=6.170,<7", "ruff>=0.17,<0.18", "mypy>=2.4,<2.5"]
+test = ["pytest>=9,<10", "pytest-xdist>=3.8,<4", "hypothesis>=6.170,<7", "httpx>=0.28,<1", "ruff>=0.17,<0.18", "mypy>=2.4,<2.5"]
 
 setup(
     name="keras_sip",
@@ -38,5 +42,12 @@ setup(
         "scipy>=1.14,<2",
         "tensorboard>=2.20,<3",
     ],
-    extras_require={"plots": plots, "onnx": onnx, "docs": docs, "test": plots + onnx + test},
+    extras_require={
+        "plots": plots,
+        "onnx": onnx,
+        "serve": serve,
+        "signing": signing,
+        "docs": docs,
+        "test": plots + onnx + serve + signing + test,
+    },
 )

@@ -56,6 +56,7 @@ from keras_sip.priors import (
     GaussianPrior,
 )
 from keras_sip.serving.export import (
+    export_litert,
     export_onnx,
     export_saved_model,
 )
@@ -239,6 +240,7 @@ __all__ = [
     "dataset",
     "diagnose",
     "evaluation_set",
+    "export_litert",
     "export_onnx",
     "export_saved_model",
     "from_arrays",

@@ -3,6 +3,7 @@
   python -m keras_sip list
   python -m keras_sip infer poisson --input y.npy --output x.npy --refine 5 --plot answers.png
   python -m keras_sip infer poisson --input y.npy --output x.npy --std std.npy
+  python -m keras_sip serve poisson --port 8501
   python -m keras_sip compare package.module:Simulator --methods sip adjoint supervised --budget 120s
 
 The input is an array [N, *y_shape] in a .npy file; where a model needs a context too, a .npz file with y and one array
@@ -26,6 +27,7 @@ from keras_sip.errors import check_positive_int, three_part
 from keras_sip.files import write_atomically
 from keras_sip.serving.card import METRICS
 from keras_sip.serving.pretrained import find_pretrained, list_pretrained, load_pretrained, read_manifest
+from keras_sip.serving.server import command as serving_command
 from keras_sip.simulators.base import join_observation, split_observation
 from keras_sip.untrusted import one_line, printable
 
@@ -74,7 +76,7 @@ def infer(options):
     find_pretrained(options.name, options.models)
     if options.refine is not None:
         check_positive_int("--refine", options.refine)
-    model = load_pretrained(options.name, options.models)
+    model = load_pretrained(options.name, options.models, trust=options.trust)
     y, context = split_observation(observation)
     _check_context(model.simulator, context)
     observation = checked_arrays(model.simulator, y, context=context)
@@ -235,8 +237,10 @@ def _parser():
     )
     add("--plot", type=pathlib.Path, metavar="FILE", help=".png of the first answers")
     add("--overwrite", action="store_true", help="replace files that are there")
+    add("--trust", type=pathlib.Path, metavar="KEY", help="public key (PEM) that must have signed the model")
     add("--models", **models)
     answering.set_defaults(command=infer)
+    serving_command.add_command(commands)
     comparison_command.add_command(commands)
     return parser
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from keras_sip.errors import three_part
 
 CHECKSUMS = "SHA256SUMS"
+# Of the checksums, where they are signed.
+SIGNATURE = "SHA256SUMS.sig"
 
 
 class OutputError(OSError):
@@ -122,7 +124,7 @@ def verify_checksums(folder: str | os.PathLike) -> None:
 
 
 def _files(folder):
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (CHECKSUMS, SIGNATURE))
 
 
 def _sha256(path):

@@ -141,7 +141,7 @@ def test_damaged_observations_are_refused_or_whole(folder, whole, name):
 
 
 def test_arrays_of_any_type_and_shape_get_answers_or_a_message(folder, model, monkeypatch, capsys):
-    monkeypatch.setattr(command_line, "load_pretrained", lambda name, folder: model)
+    monkeypatch.setattr(command_line, "load_pretrained", lambda name, folder, trust: model)
     types = ["float32", "float64", "float16", "int64", "bool", "complex64", "U3", "S2", "M8[s]", "V4"]
     sizes = st.lists(st.sampled_from([0, 1, 2, 8]), max_size=5)
 
@@ -167,7 +167,7 @@ KNOWN_WORDS = ("list", "infer", "tiny", "--input", "y.npy", "--output", "--refin
 
 
 def test_any_command_line_ends_with_an_exit_code_and_no_output(folder, model, monkeypatch, capsys):
-    monkeypatch.setattr(command_line, "load_pretrained", lambda name, folder: model)
+    monkeypatch.setattr(command_line, "load_pretrained", lambda name, folder, trust: model)
     monkeypatch.chdir(folder)
 
     @fuzz(max_examples=100)

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import json
 import pathlib
+import tempfile
 
 import keras
 import numpy as np
@@ -15,14 +16,18 @@ from keras_sip.data import without_bad_examples
 from keras_sip.errors import check_choice, three_part
 from keras_sip.files import new_folder, write_atomically, write_checksums, writing
 from keras_sip.ops import batched
-from keras_sip.serving import card
+from keras_sip.serving import card, litert
+from keras_sip.serving.inference_network import inference_network
+from keras_sip.serving.observation_range import observation_range
+from keras_sip.serving.signing import private_key, sign
 from keras_sip.simulators.base import join_observation, split_observation
 from keras_sip.solvers.maximum_a_posteriori import posterior_solver
+from keras_sip.training.network import ScaledNetwork
 from keras_sip.untrusted import code, one_line
 
 # Of the search for the most probable x, as in `SIPModel.posterior`.
 POSTERIOR_STEPS = 10
-FORMATS = ("tf_saved_model", "onnx")
+FORMATS = ("tf_saved_model", "onnx", "litert")
 MANIFEST = "keras_sip.json"
 ONNX_PACKAGES = ("onnx", "onnxruntime", "tf2onnx")
 
@@ -41,37 +46,48 @@ Signatures (the batch size is free):
 {signatures}
 
 An input of another shape or dtype raises an error that names both. A non-finite example is answered with NaN and
-`valid` false.
+`valid` false. `in_range` is false for observations that are nothing like those of the training.
 """
 
 
-def export_saved_model(model, path, *, jit_compile=False, title=None, facts=None, measured=None):
+def export_saved_model(
+    model, path, *, jit_compile=False, title=None, facts=None, measured=None, observations=None, sign_with=None
+):
     """Write `model` as a SavedModel with named signatures; loading it needs TensorFlow and nothing else.
 
-    - `infer(y, context_NAME...) -> x, valid`: the network's answer, in physical units;
+    - `infer(y, context_NAME...) -> x, valid, in_range`: the network's answer, in physical units;
     - `simulate(x, context_NAME...) -> y, valid`: y = P(x);
-    - `refine(y, context_NAME..., steps) -> x, objective, valid`: the answer improved by at most `steps` steps (a scalar
-      int32) of the model's solver, no example's objective above that of `infer`; only where the model has a solver;
-    - `uncertainty(y, context_NAME...) -> x, stddev, valid`: mean and standard deviation of x given y, those of
+    - `refine(y, context_NAME..., steps) -> x, objective, valid, in_range`: the answer improved by at most `steps` steps
+      of the model's solver, no example's objective above that of `infer`; only where the model has a solver. `steps` is
+      int32, a scalar or `[B]`, a number for each example; where it is negative, the answer is NaN and not valid.
+      `refine_int64` is the same with int64;
+    - `uncertainty(y, context_NAME...) -> x, stddev, valid, in_range`: mean and standard deviation of x given y, as of
       `SIPModel.posterior`; only where there is a prior: the solver's, or one measured on samples.
 
     The batch size is free; of an empty batch the answer is empty. `valid` `[B]` is false, and the answer NaN, for
-    examples with a non-finite entry; the others are not affected. Beside the graph: `README.md` (model card),
-    `keras_sip.json` (version, shapes), `SHA256SUMS`.
-    The folder appears whole or not at all. The custom gradient of SIP training is not part of it.
+    examples with a non-finite entry; the others are not affected. `in_range` `[B]` is false where y is far from
+    all observations of a sample (`keras_sip.serving.observation_range`); without samples there is no such output.
+
+    Batch norm is part of the weights of the layer before it, so that answers differ from the model's by rounding.
+    Beside the graph: `README.md` (model card), `keras_sip.json` (version, shapes), `SHA256SUMS`. The folder appears
+    whole or not at all. The custom gradient of SIP training is not part of it.
 
     Args:
         model: A `SIPModel`; a simulator that needs a context says its entries by `sample` or `context_shape`.
         path: A folder that does not exist yet.
         jit_compile: Compile the signatures with XLA when they are called, once for each batch size.
         title, facts, measured: For the card, as in `keras_sip.serving.card.model_card`.
+        observations: y `[N, *y_shape]` like those of the training, for `in_range`; by default the simulator's samples.
+        sign_with: An Ed25519 private key to sign the folder with (`keras_sip.serving.signing.sign`): a PEM file, or
+            `cryptography`'s object.
 
     Raises:
         FileExistsError: The folder exists.
         OutputError: It cannot be written.
     """
+    key = None if sign_with is None else private_key(sign_with)
     with new_folder(path) as folder:
-        signatures = _write_saved_model(model, folder, jit_compile)
+        signatures = _write_saved_model(model, folder, jit_compile, observations)
         use = _USE.format(
             name=json.dumps(pathlib.Path(path).name),
             arguments=", ".join(f"{name}={name}" for name in map(one_line, signatures["infer"]["inputs"])),
@@ -81,6 +97,8 @@ def export_saved_model(model, path, *, jit_compile=False, title=None, facts=None
         write_atomically(folder / card.CARD, text.encode())
         write_atomically(folder / MANIFEST, manifest(model, signatures).encode())
         write_checksums(folder)
+        if key is not None:
+            sign(folder, key)
 
 
 def export_onnx(model, path):
@@ -106,17 +124,11 @@ def export_onnx(model, path):
                 'Install them from a checkout of keras_sip: pip install ".[onnx]"',
             )
         )
-    path = pathlib.Path(path)
-    if path.exists():
-        raise FileExistsError(
-            three_part("a file that does not exist yet", f"path={str(path)!r}, which exists", "Choose another name.")
-        )
+    path = _new_file(path)
     specs = {"y": tf.TensorSpec((None, *model.simulator.y_shape), model.simulator.dtype, name="y")}
     specs |= {spec.name: spec for spec in _context_spec(model.simulator).values()}
     answer = _Answer(model)
     answer({name: tf.zeros((1, *spec.shape[1:]), spec.dtype) for name, spec in specs.items()})
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
         keras.Model.export(answer, temporary, format="onnx", input_signature=[specs], verbose=False)
@@ -127,12 +139,30 @@ def export_onnx(model, path):
         temporary.unlink(missing_ok=True)
 
 
+def export_litert(model, path):
+    """Write the signatures `infer`, `simulate` and `refine` for LiteRT, formerly TensorFlow Lite: one `.tflite` file.
+
+    They are those of `export_saved_model`, in LiteRT's own operations; `steps` is int32 `[B]`, and `refine` gives no
+    `objective`.
+
+    Args:
+        model: As for `export_saved_model`.
+        path: A file that does not exist yet.
+
+    Raises:
+        FileExistsError: The file exists.
+        ValueError: The graph holds operations that LiteRT lacks.
+    """
+    path = _new_file(path)
+    with tempfile.TemporaryDirectory() as folder:
+        export_saved_model(model, pathlib.Path(folder) / "model")
+        litert.write(pathlib.Path(folder) / "model", path)
+
+
 def export(model, path, *, format="tf_saved_model", **options):
-    """`export_saved_model` or `export_onnx`, by the name of the format."""
-    if check_choice("format", format, FORMATS) == "onnx":
-        export_onnx(model, path, **options)
-    else:
-        export_saved_model(model, path, **options)
+    """`export_saved_model`, `export_onnx` or `export_litert`, by the name of the format."""
+    exporters = dict(zip(FORMATS, (export_saved_model, export_onnx, export_litert), strict=True))
+    exporters[check_choice("format", format, FORMATS)](model, path, **options)
 
 
 def manifest(model, signatures):
@@ -168,35 +198,47 @@ class _Answer(keras.Model):
         return {"x": x, "valid": good & batched.all_finite(x)}
 
 
-def _infer(model, y, context):
-    observation, good = without_bad_examples(join_observation(y, context))
-    return _flagged("x", model(observation, training=False), good)
+class _Endpoints:
+    """What the signatures compute, with the network as it answers."""
 
+    def __init__(self, model, jit_compile, observations):
+        self.simulator, self.physics = model.simulator, model.physics
+        network = inference_network(model.network, resize=not jit_compile)
+        self.scaled_network = ScaledNetwork(network, model.physics, model.input_scale)
+        self.range = observation_range(model.simulator, observations)
 
-def _simulate(model, x, context):
-    (x, context), good = without_bad_examples((x, context or {}))
-    return _flagged("y", model.simulator.forward(x, context or None), good)
+    def infer(self, y, context):
+        z, good, _ = self._network(y, context)
+        return self._with_range(y, _flagged("x", self.physics.to_physical(z), good))
 
+    def simulate(self, x, context):
+        (x, context), good = without_bad_examples((x, context or {}))
+        return _flagged("y", self.simulator.forward(x, context or None), good)
 
-def _refine(model, y, context, steps):
-    observation, good = without_bad_examples(join_observation(y, context))
-    y_target, context = split_observation(observation)
-    physics = model.physics
-    z, _ = model.scaled_network(observation, training=False)
-    result = physics.refine(z, y_target, context, steps)
-    answer = _flagged("x", physics.to_physical(result.x), good & batched.all_finite(result.y))
-    nan = tf.constant(np.nan, result.objective.dtype)
-    return {**answer, "objective": tf.where(answer["valid"], result.objective, nan)}
+    def refine(self, y, context, steps):
+        z, good, (y_target, context) = self._network(y, context)
+        good &= steps >= 0
+        result = self.physics.refine(z, y_target, context, tf.maximum(steps, 0))
+        answer = _flagged("x", self.physics.to_physical(result.x), good & batched.all_finite(result.y))
+        nan = tf.constant(np.nan, result.objective.dtype)
+        return self._with_range(y, {**answer, "objective": tf.where(answer["valid"], result.objective, nan)})
 
+    def uncertainty(self, y, context):
+        z, good, (y_target, context) = self._network(y, context)
+        posterior = self.physics.posterior(z, y_target, context, POSTERIOR_STEPS)
+        deviation = posterior.stddev() + tf.zeros_like(z)
+        answer = _flagged("x", posterior.mean(), good & batched.all_finite(deviation))
+        answer |= {"stddev": _flagged("stddev", deviation, answer["valid"])["stddev"]}
+        return self._with_range(y, answer)
 
-def _uncertainty(model, y, context):
-    observation, good = without_bad_examples(join_observation(y, context))
-    y_target, context = split_observation(observation)
-    z, _ = model.scaled_network(observation, training=False)
-    posterior = model.physics.posterior(z, y_target, context, POSTERIOR_STEPS)
-    deviation = posterior.stddev() + tf.zeros_like(z)
-    answer = _flagged("x", posterior.mean(), good & batched.all_finite(deviation))
-    return {**answer, "stddev": _flagged("stddev", deviation, answer["valid"])["stddev"]}
+    def _network(self, y, context):
+        """(z, which examples are finite, (y, context))."""
+        observation, good = without_bad_examples(join_observation(y, context))
+        z, _ = self.scaled_network(observation, training=False)
+        return z, good, split_observation(observation)
+
+    def _with_range(self, y, answer):
+        return answer if self.range is None else {**answer, "in_range": self.range(y)}
 
 
 def _gives_error_bars(model):
@@ -214,28 +256,33 @@ def _flagged(name, value, good):
     return {name: batched.where_example(valid, value, nothing), "valid": valid}
 
 
-def _write_saved_model(model, folder, jit_compile):
+def _write_saved_model(model, folder, jit_compile, observations):
     """Write the graph; returns {signature: {"inputs", "outputs": {name: {"shape", "dtype"}}}}."""
     simulator = model.simulator
     y = tf.TensorSpec((None, *simulator.y_shape), simulator.dtype, name="y")
     x = tf.TensorSpec((None, *simulator.x_shape), simulator.dtype, name="x")
     context = _context_spec(simulator)
-    endpoints = {
-        "infer": (lambda y, context: _infer(model, y, context), (y,)),
-        "simulate": (lambda x, context: _simulate(model, x, context), (x,)),
-    }
+    compute = _Endpoints(model, jit_compile, observations)
+    endpoints = {"infer": (compute.infer, (y,)), "simulate": (compute.simulate, (x,))}
     if model.solver is not None:
-        steps = tf.TensorSpec((), tf.int32, name="steps")
-        endpoints["refine"] = (lambda y, context, steps: _refine(model, y, context, steps), (y, steps))
+        endpoints["refine"] = (compute.refine, (y, _steps_spec(tf.int32)))
     if _gives_error_bars(model):
-        endpoints["uncertainty"] = (lambda y, context: _uncertainty(model, y, context), (y,))
-    served, signatures = {}, {}
+        endpoints["uncertainty"] = (compute.uncertainty, (y,))
+    served, inputs = {}, {}
     for name, (function, specs) in endpoints.items():
         with _context_said(simulator):
             served[name] = _traced(function, specs, context, jit_compile)
-        outputs = served[name].structured_outputs
-        inputs = {spec.name: _description(spec) for spec in (*specs, *context.values())}
-        signatures[name] = {"inputs": inputs, "outputs": {key: _description(outputs[key]) for key in outputs}}
+        inputs[name] = (*specs, *context.values())
+    if "refine" in served:
+        inputs["refine_int64"] = (y, _steps_spec(tf.int64), *context.values())
+        served["refine_int64"] = _taking_int64(served["refine"], inputs["refine_int64"])
+    signatures = {
+        name: {
+            "inputs": {spec.name: _description(spec) for spec in inputs[name]},
+            "outputs": {key: _description(spec) for key, spec in trace.structured_outputs.items()},
+        }
+        for name, trace in served.items()
+    }
     module = tf.Module()
     module.state = [variable for trace in served.values() for variable in trace.graph.variables]
     default = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
@@ -245,21 +292,41 @@ def _write_saved_model(model, folder, jit_compile):
 
 
 def _traced(function, specs, context_spec, jit_compile):
-    """The graph of `function(value, context, *others)` with an input for each named tensor."""
+    """The graph of `function(value, context, *others)` with an input for each tensor; `others` are of any rank."""
 
     given = [specs[0], *context_spec.values(), *specs[1:]]
+    batched_values = 1 + len(context_spec)
 
     @tf.function(input_signature=given, jit_compile=jit_compile or None, autograph=False)
     def endpoint(value, *others):
-        values = [_checked(*pair) for pair in zip((value, *others), given, strict=True)]
+        values = (value, *others)
         examples = tf.shape(value)[0]
-        batched_values = 1 + len(context_spec)
-        value, *entries = (_at_least_one(entry, examples) for entry in values[:batched_values])
-        context = dict(zip(context_spec, entries, strict=True)) or None
-        answer = function(value, context, *values[batched_values:])
+        values = [_checked(*pair) for pair in zip(values[:batched_values], given[:batched_values], strict=True)]
+        values += [tf.broadcast_to(each, [examples]) for each in others[batched_values - 1 :]]
+        value, *entries = (_at_least_one(entry, examples) for entry in values)
+        context = dict(zip(context_spec, entries[: len(context_spec)], strict=True)) or None
+        answer = function(value, context, *entries[len(context_spec) :])
         return {name: entry[:examples] for name, entry in answer.items()}
 
     return endpoint.get_concrete_function()
+
+
+def _steps_spec(dtype):
+    # Of any rank: a scalar, as clients of earlier exports send it, or a number for each example.
+    return tf.TensorSpec(None, dtype, name="steps")
+
+
+def _taking_int64(refine, specs):
+    """The same graph behind steps in int64, which clients without an int32 send."""
+    y, steps, *context = specs
+
+    @tf.function(input_signature=[y, *context, steps])
+    def with_int64(*values):
+        # A number of steps that int32 has none of is as good as its largest, and a negative one stays negative.
+        narrow = tf.cast(tf.clip_by_value(values[-1], -1, tf.int32.max), tf.int32)
+        return refine(*values[:-1], narrow)
+
+    return with_int64.get_concrete_function()
 
 
 @contextlib.contextmanager
@@ -301,7 +368,8 @@ def _context_spec(simulator):
 
 
 def _description(spec):
-    return {"shape": list(spec.shape), "dtype": spec.dtype.name}
+    """For JSON, where a size of null is free, and a shape of null is [] or [batch]."""
+    return {"shape": None if spec.shape.rank is None else list(spec.shape), "dtype": spec.dtype.name}
 
 
 def _signature_row(name, signature):
@@ -310,8 +378,22 @@ def _signature_row(name, signature):
 
 
 def _entry(name, description):
+    if description["shape"] is None:
+        return f"{code(name)} {description['dtype']} `[]` or `[batch]`"
     shape = ", ".join("batch" if size is None else str(size) for size in description["shape"])
     return f"{code(name)} {description['dtype']} `[{shape}]`"
+
+
+def _new_file(path):
+    """`path`, in a folder that is there."""
+    path = pathlib.Path(path)
+    if path.exists():
+        raise FileExistsError(
+            three_part("a file that does not exist yet", f"path={str(path)!r}, which exists", "Choose another name.")
+        )
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _check_onnx(path, specs):

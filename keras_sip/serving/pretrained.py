@@ -10,6 +10,7 @@ from keras_sip._version import __version__
 from keras_sip.errors import three_part
 from keras_sip.files import CHECKSUMS, DamagedFileError, verify_checksums
 from keras_sip.serving.export import MANIFEST
+from keras_sip.serving.signing import verify_signature
 from keras_sip.untrusted import one_line
 
 MODEL = "model.keras"
@@ -20,21 +21,26 @@ PACKAGE = pathlib.Path(__file__).parents[1]
 PLACES = (PACKAGE / "saved_models", PACKAGE.parent / "saved_models")
 
 
-def load_pretrained(name, folder=None):
+def load_pretrained(name, folder=None, *, trust=None):
     """The trained `SIPModel` of an application, ready to `predict` and `refine`.
 
-    The files' checksums are verified first: that they are whole, not who wrote them. Loading keeps Keras' safe mode: no
-    code of the file is run.
+    The files' checksums are verified first: that they are whole. With `trust` so is who signed them. Loading keeps
+    Keras' safe mode: no code of the file is run.
 
     Args:
         name: Such as "poisson"; `python -m keras_sip list` shows all.
         folder: Where the models are, if not those that ship.
+        trust: The Ed25519 public key that must have signed the model (`keras_sip.serving.signing.sign`): a PEM file, or
+            `cryptography`'s object; None asks for no signature.
 
     Raises:
         ValueError: There is no such model; the message lists those that are there.
+        UntrustedError: It is not signed by the key.
         DamagedFileError: A file is missing, truncated or changed.
     """
     path = find_pretrained(name, folder)
+    if trust is not None:
+        verify_signature(path, trust)
     description = read_manifest(path)
     written_by = one_line(description["keras_sip"])
     if written_by != __version__:

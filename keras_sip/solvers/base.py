@@ -218,7 +218,8 @@ class InverseSolver:
 
         Args:
             simulator, x0, y_target, context: As in `solve`.
-            steps: A Python int, or an int32 scalar tensor known only when the graph runs.
+            steps: A Python int, or an int32 tensor known only when the graph runs: a scalar, or `[B]`, a limit for each
+                example.
 
         Returns:
             A `SolverResult` with y, objective and optimality; no example's objective is above that at x0. The status is
@@ -299,6 +300,7 @@ class InverseSolver:
         objective = problem.objective_of(y0)
 
         def again(count, best, y, active, status, num_steps):
+            active &= count < steps
             result = solver.solve(simulator, best.x, y_target, context, y0=y)
             y_now = simulator.forward(result.x, context)
             lowered = problem.objective_of(y_now)
@@ -329,10 +331,10 @@ class InverseSolver:
             none,
         )
         _, best, _, _, status, num_steps = tf.while_loop(
-            lambda count, best, y, active, *_: (count < steps) & tf.reduce_any(active),
+            lambda count, best, y, active, *_: tf.reduce_any(active & (count < steps)),
             again,
             start,
-            maximum_iterations=steps,
+            maximum_iterations=_largest(steps),
         )
         return best, status, num_steps
 
@@ -354,11 +356,16 @@ class InverseSolver:
         )
 
     def _iterate(self, problem, progress, limit):
+        def advance(progress):
+            # An example at its own limit stays as it is, with the status of one that could go on.
+            progress = progress._replace(active=progress.active & (progress.count < limit))
+            return (self._advance(problem, progress, tolerates=True),)
+
         return tf.while_loop(
-            lambda p: (p.count < limit) & tf.reduce_any(p.active),
-            lambda p: (self._advance(problem, p, tolerates=True),),
+            lambda p: tf.reduce_any(p.active & (p.count < limit)),
+            advance,
             (progress,),
-            maximum_iterations=limit,
+            maximum_iterations=_largest(limit),
         )[0]
 
     def _advance(self, problem, progress, *, tolerates):
@@ -413,6 +420,11 @@ class InverseSolver:
         if measure is None or tolerance is None:
             return False
         return measure <= max(tolerance, ROUNDINGS * np.finfo(measure.dtype.as_numpy_dtype).eps)
+
+
+def _largest(steps):
+    """Of steps that may be a number for each example; 0 of an empty batch."""
+    return tf.maximum(tf.reduce_max(steps), 0) if tf.is_tensor(steps) else steps
 
 
 def _is_explained(problem, objective):

@@ -209,10 +209,10 @@ class MaximumAPosteriori(InverseSolver):
         if self.form_of(simulator) is not None:
             result = self._repeated(simulator, x0, y_target, context, steps)
             # Told to take no step, it takes none.
-            share = tf.cast(tf.cast(steps, tf.int32) > 0, x0.dtype)
-            moved = share * result.update
-            num_steps = result.num_steps * tf.cast(share, tf.int32)
-            result = result._replace(x=tf.where(share > 0, result.x, x0), update=moved, num_steps=num_steps)
+            asked = (tf.cast(steps, tf.int32) > 0) & tf.ones_like(result.num_steps, tf.bool)
+            none = (x0, tf.zeros_like(x0), tf.zeros_like(result.num_steps))
+            x, update, num_steps = batched.where_example(asked, (result.x, result.update, result.num_steps), none)
+            result = result._replace(x=x, update=update, num_steps=num_steps)
         else:
             problem = InverseProblem(simulator, y_target, context).scaled_at(x0, y0)
             progress = self._iterate(problem, self._start(problem, x0), steps)

@@ -20,6 +20,8 @@ from keras_sip.training.physics import ScaledPhysics
 if TYPE_CHECKING:
     from keras_sip.solvers.posterior import Posterior
 
+Format = Literal["tf_saved_model", "onnx", "litert"]
+
 
 class AnsweringModel(keras.Model):
     """x = model(observation): the half of `SIPModel` that answers; how it is trained is said there.
@@ -115,15 +117,14 @@ class AnsweringModel(keras.Model):
         self.measure_statistics()
         return self._answers.posterior(as_observation(self.simulator, observation), max_steps)
 
-    def export(
-        self, path: str | os.PathLike, *, format: Literal["tf_saved_model", "onnx"] = "tf_saved_model", **options: Any
-    ) -> None:
-        """Write the model for serving: a SavedModel (signatures infer, simulate, refine, uncertainty), or ONNX.
+    def export(self, path: str | os.PathLike, *, format: Format = "tf_saved_model", **options: Any) -> None:
+        """Write the model for serving: a SavedModel (signatures infer, simulate, refine, uncertainty), ONNX or LiteRT.
 
         Args:
-            path: What does not exist yet: a folder, or with "onnx" a file.
-            format: "tf_saved_model" or "onnx".
-            **options: Those of `keras_sip.export_saved_model`: jit_compile, title, facts, measured.
+            path: What does not exist yet: a folder, or with "onnx" and "litert" a file.
+            format: "tf_saved_model", "onnx" or "litert".
+            **options: Those of `keras_sip.export_saved_model`: jit_compile, title, facts, measured, observations,
+                sign_with.
         """
         # Imported here: `export` is built on the models.
         from keras_sip.serving.export import export

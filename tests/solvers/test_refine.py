@@ -71,6 +71,22 @@ def test_steps_as_a_number_and_as_a_tensor_agree_for_every_solver(solver, proble
     assert refined.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.parametrize(
+    "solver", [GAUSS_NEWTON, DESCENT, keras_sip.Chain(DESCENT, GAUSS_NEWTON), keras_sip.MaximumAPosteriori()]
+)
+def test_steps_of_each_example_are_its_own(solver):
+    """A vector of steps gives each example what a batch with its number gives it."""
+    x0 = tf.zeros_like(SAMPLE["x"])
+    steps = np.array([0, 1, 3, 2, 0, 1])
+    refined = traced(solver, SENSORS, SAMPLE["context"])
+    together = refined(x0, SAMPLE["y"], tf.constant(steps, tf.int32))
+    for count in np.unique(steps):
+        alone = refined(x0, SAMPLE["y"], tf.constant(count, tf.int32))
+        for field in ("x", "status", "num_steps", "objective"):
+            mine, expected = (getattr(result, field).numpy()[steps == count] for result in (together, alone))
+            np.testing.assert_array_equal(mine, expected, err_msg=f"{field} after {count} steps")
+
+
 def test_one_program_under_xla_takes_as_many_steps_as_it_is_told():
     solver = keras_sip.LevenbergMarquardt()
     refined = traced(solver, SENSORS, SAMPLE["context"], jit_compile=True)
