@@ -10,7 +10,7 @@ from keras_sip.serving.observation_range import FAR, ObservationRange
 def test_the_border_is_twice_the_largest_distance_of_the_half_not_fitted_to(dtype, unit):
     # Along the first axis, of deviation 3, and nothing across it but a little.
     generator = np.random.default_rng(0)
-    y = generator.normal(size=(400, 2)) * [3.0, 1e-6]
+    y = generator.normal(size=(400, 2)) * [3.0, 1e-9]
     fitted, held_out = y[:200], y[200:]
     mean, deviation = fitted.mean(axis=0), fitted.std(axis=0, ddof=1)
     border = FAR * np.max(np.abs(held_out[:, 0] - mean[0]) / deviation[0])

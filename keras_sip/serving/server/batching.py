@@ -2,10 +2,11 @@
 
 import asyncio
 import collections
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,8 @@ class QueueFull(Exception):
     """More examples wait than the queue may hold; the request is answered with 503."""
 
 
-class _Waiting(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Waiting:
     key: tuple
     inputs: Mapping[str, np.ndarray]
     examples: int
@@ -60,6 +62,7 @@ class MicroBatcher:
         # One batch at a time: TensorFlow spreads it over all cores.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="keras_sip-batches")
         self._task: asyncio.Task | None = None
+        self._closing = False
 
     @property
     def waiting(self) -> int:
@@ -72,11 +75,10 @@ class MicroBatcher:
 
     async def __aexit__(self, *exception) -> None:
         """Ends when what was accepted is answered."""
-        while self._queue:
-            await asyncio.sleep(0.01)
+        self._closing = True
+        self._arrived.set()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self._task
         self._thread.shutdown()
 
     async def __call__(self, signature: str, inputs: Mapping[str, np.ndarray], examples: int) -> dict[str, np.ndarray]:
@@ -102,12 +104,14 @@ class MicroBatcher:
 
     async def _run(self):
         while True:
-            if not self._queue:
+            while not self._queue:
+                if self._closing:
+                    return
                 self._arrived.clear()
                 await self._arrived.wait()
             batch = self._next_batch()
             left = self._queue[0].since + self.max_wait - time.monotonic()
-            if left > 0 and sum(each.examples for each in batch) < self.max_batch:
+            if left > 0 and not self._closing and sum(each.examples for each in batch) < self.max_batch:
                 self._arrived.clear()
                 try:
                     await asyncio.wait_for(self._arrived.wait(), left)
