@@ -10,7 +10,7 @@ QUICK := $(addprefix tests/, test_files.py test_data.py networks/test_mlp.py tra
 	simulators/test_poisson.py simulators/test_low_dimensional.py solvers/test_gauss_newton.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help run lint check test versions docs clean
+.PHONY: help run lint check test versions docs hashes clean
 
 help:
 	@echo "make run    train on Poisson with SIP and Adam side by side (about three minutes); goes on where it stopped"
@@ -18,6 +18,7 @@ help:
 	@echo "make test   lint, formatting, types and all tests"
 	@echo "make versions  install under each Python in PYTHONS, by default 3.11, 3.12 and 3.13, and run the quick tests there"
 	@echo "make docs   the documentation as a site: docs/_build/index.html"
+	@echo "make hashes  requirements-hashes.txt anew, after a change of requirements.txt"
 	@echo "make clean  remove the virtual environment, caches and builds; runs/ stays"
 
 run: $(INSTALLED)
@@ -39,6 +40,12 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+
+# Digests of all files of the pinned versions, as the package index tells them.
+hashes: $(INSTALLED)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check uv
+	$(VENV)/bin/uv pip compile requirements.txt --generate-hashes --no-deps --universal --python-version 3.11 \
+		--no-annotate --quiet --custom-compile-command "make hashes" --output-file requirements-hashes.txt
 
 # Without a network once its packages are installed; a warning (a dead link, a docstring that does not render) is an error.
 docs: $(VENV)/.docs-installed

@@ -47,7 +47,8 @@ def inference_network(network: keras.Model, *, resize: bool = True) -> keras.Mod
         # A layer that does not say how it was made.
         return network
     for layer in network.layers:
-        if layer.name not in convolution_of and id(layer) not in folded:
+        # Those without weights, an unnamed input among them, may have got other names.
+        if layer.weights and layer.name not in convolution_of and id(layer) not in folded:
             copy.get_layer(layer.name).set_weights(layer.get_weights())
     for name, convolution in convolution_of.items():
         copy.get_layer(convolution.name).set_weights(_folded_weights(convolution, network.get_layer(name)))
