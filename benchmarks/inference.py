@@ -4,14 +4,16 @@
   python benchmarks/inference.py --batch 1 64 --repeats 50 --output runs/inference.json
 
 One U-Net on Poisson's equation, answered by turns: `predict` of Keras; `predict_on_batch`; the signature `infer` of
-`model.export`, as a graph and with `jit_compile=True`; the ONNX export in ONNX Runtime, at its default number of
-threads (needs the extra `onnx`). The first calls, which compile, are not counted. Weights are those of the initialiser:
-they do not change the time.
+`model.export`, as a graph and with `jit_compile=True`; the LiteRT export, on all cores; the ONNX export in ONNX
+Runtime, at its default number of threads (needs the extra `onnx`). Where a SavedModel's time goes, two more tell: the
+network alone, in a graph, as it is trained and as it is exported, with batch norm in the weights. The first calls,
+which compile, are not counted. Weights are those of the initialiser: they do not change the time.
 """
 
 import functools
 import importlib.util
 import json
+import os
 import pathlib
 import sys
 import tempfile
@@ -21,10 +23,14 @@ import tensorflow as tf
 from _command_line import Parser
 from _problem import Problem
 from _timing import interleaved, machine, ratio, summary, table
+from keras_sip.serving.inference_network import inference_network
 
 SAVED_MODEL, ONNX = "SavedModel", "ONNX Runtime"
 # The exported SavedModel's throughput over ONNX Runtime's, at batch 64.
 LIMIT = 0.8
+LITERT, TRAINED, FOLDED = "LiteRT", "network, as trained", "network, as exported"
+# A single call's time over ONNX Runtime's.
+SINGLE = 1.3
 
 
 def main(argv=None):
@@ -37,7 +43,7 @@ def main(argv=None):
         seconds = {batch: measure(problem, ways, batch, options.repeats) for batch in options.batch}
     print(rates_table(seconds))
     if ONNX in ways:
-        print("", ratios_table(seconds), sep="\n")
+        print("", ratios_table(seconds), "", times_table(seconds), sep="\n")
     results["batches"] = {batch: {way: summary(s) for way, s in by.items()} for batch, by in seconds.items()}
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +61,9 @@ def exported_ways(problem, folder):
         "predict_on_batch": model.predict_on_batch,
         SAVED_MODEL: lambda y: graph(y=tf.constant(y))["x"].numpy(),
         f"{SAVED_MODEL}, XLA": lambda y: xla(y=tf.constant(y))["x"].numpy(),
+        TRAINED: network_alone(model.network),
+        FOLDED: network_alone(inference_network(model.network)),
+        LITERT: in_litert(model, folder / "model.tflite"),
     }
     if importlib.util.find_spec("onnxruntime") is None:
         print(f'Without {ONNX}: pip install ".[onnx]"\n')
@@ -63,6 +72,20 @@ def exported_ways(problem, folder):
     model.export(folder / "model.onnx", format="onnx")
     session = runtime.InferenceSession(folder / "model.onnx")
     return {**ways, ONNX: lambda y: session.run(["x"], {"y": y})[0]}
+
+
+def network_alone(network):
+    """The network as a graph, without input scale, checks and flags."""
+    spec = tf.TensorSpec((None, *network.input_shape[1:]), network.inputs[0].dtype)
+    function = tf.function(lambda y: network(y, training=False)).get_concrete_function(spec)
+    return lambda y: function(tf.constant(y)).numpy()
+
+
+def in_litert(model, path):
+    model.export(path, format="litert")
+    interpreter = tf.lite.Interpreter(str(path), num_threads=os.cpu_count())
+    infer = interpreter.get_signature_runner("infer")
+    return lambda y: infer(y=y)["x"]
 
 
 def measure(problem, ways, batch, repeats):
@@ -85,6 +108,18 @@ def ratios_table(seconds):
     kept = ["kept" if r.value >= LIMIT else "MISSED" if batch == 64 else "below" for batch, r in ratios.items()]
     rows.append([f"  at least {LIMIT:.2f} at 64", *kept])
     return table(["throughput", *map(str, seconds)], rows, label_width=24)
+
+
+def times_table(seconds):
+    """Times of a call over ONNX Runtime's."""
+    rows = []
+    for way in (SAVED_MODEL, TRAINED, FOLDED, LITERT):
+        ratios = {batch: ratio(by[way], by[ONNX]) for batch, by in seconds.items()}
+        rows.append([way, *map(str, ratios.values())])
+        if way in (SAVED_MODEL, LITERT):
+            kept = [("kept" if r.value <= SINGLE else "above") if batch == 1 else "" for batch, r in ratios.items()]
+            rows.append([f"  at most {SINGLE:.1f} at 1", *kept])
+    return table([f"time / {ONNX}", *map(str, seconds)], rows, label_width=24)
 
 
 def parse_options(argv):

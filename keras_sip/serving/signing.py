@@ -84,7 +84,7 @@ def _key(key, kind):
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519
 
-    wanted: type = ed25519.Ed25519PrivateKey if kind == "private" else ed25519.Ed25519PublicKey
+    wanted = ed25519.Ed25519PrivateKey if kind == "private" else ed25519.Ed25519PublicKey
     received = f"an object of type {type(key).__name__}"
     if isinstance(key, (str, os.PathLike)):
         try:

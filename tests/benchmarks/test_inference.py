@@ -27,7 +27,7 @@ def test_all_ways_are_measured_for_each_batch(finished):
     printed, numbers = finished
     assert list(numbers["batches"]) == ["1", "64"]
     for by_way in numbers["batches"].values():
-        assert {"predict", "predict_on_batch", "SavedModel", "SavedModel, XLA"} <= set(by_way)
+        assert {"predict", "predict_on_batch", "SavedModel", "SavedModel, XLA", "LiteRT"} <= set(by_way)
         assert all(np.isfinite(way["median"]) and way["median"] > 0 for way in by_way.values())
     assert max(map(len, printed.splitlines())) <= TABLE_WIDTH
 
@@ -39,6 +39,10 @@ def test_the_limit_is_judged_at_batch_64(finished):
     line = next(line for line in printed.splitlines() if "at least 0.80 at 64" in line)
     shown = next(line for line in printed.splitlines() if line.startswith("SavedModel / ONNX"))
     assert line.split()[-1] == ("kept" if float(shown.split()[-1]) >= 0.8 else "MISSED")
+    line = next(line for line in printed.splitlines() if "at most 1.3 at 1" in line)
+    single = numbers["batches"]["1"]
+    quotient = single["SavedModel"]["median"] / single["ONNX Runtime"]["median"]
+    assert line.split()[-1] == ("kept" if quotient <= 1.3 else "above")
 
 
 @pytest.mark.parametrize("words", [["--batch", "0"], ["--levels", "0"], ["--repeats", "x"]])

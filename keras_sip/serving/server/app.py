@@ -76,7 +76,7 @@ def application(model: ServedModel, limits: Limits | None = None) -> Starlette:
 
 
 class _Service:
-    def __init__(self, model, limits):
+    def __init__(self, model: ServedModel, limits: Limits) -> None:
         self._model, self._limits = model, limits
         self._metrics = _Metrics(lambda: self._batcher.waiting if self._batcher else 0)
         self._batcher: MicroBatcher | None = None
@@ -122,8 +122,8 @@ class _Service:
         return response
 
     async def status(self, http: HTTPRequest) -> Response:
-        state = {"version": self._model.version, "state": "AVAILABLE"}
-        state["status"] = {"error_code": "OK", "error_message": ""}
+        fine = {"error_code": "OK", "error_message": ""}
+        state = {"version": self._model.version, "state": "AVAILABLE", "status": fine}
         return _json(200, orjson.dumps({"model_version_status": [state]}))
 
     async def health(self, http: HTTPRequest) -> Response:

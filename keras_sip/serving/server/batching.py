@@ -124,7 +124,7 @@ class MicroBatcher:
 
     def _next_batch(self):
         """The oldest request, and those of its kind that fit, in their order."""
-        batch: list[_Waiting] = []
+        batch = []
         room = self.max_batch
         for each in self._queue:
             if each.key == self._queue[0].key:

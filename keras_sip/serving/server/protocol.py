@@ -58,7 +58,8 @@ def read_request(
     specs = signatures[name]
     values = _by_instance(content["instances"], specs) if by_instance else _by_input(content["inputs"], specs)
     inputs = {key: _array(key, values[key], spec, max_steps) for key, spec in specs.items()}
-    return Request(name, *_of_one_size(inputs, specs, max_examples), by_instance)
+    inputs, examples = _of_one_size(inputs, specs, max_examples)
+    return Request(name, inputs, examples, by_instance)
 
 
 def write_answer(outputs: Mapping[str, np.ndarray], *, by_instance: bool) -> bytes:
