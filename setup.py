@@ -17,7 +17,14 @@ serve = ["starlette>=1.0,<2", "uvicorn>=0.40,<1", "orjson>=3.11,<4", "prometheus
 signing = ["cryptography>=45"]
 docs = ["sphinx>=9,<10", "myst-parser>=5,<6", "furo>=2025.12"]
 # ruff and mypy are held to one minor version: formatting and findings change between them.
-test = ["pytest>=9,<10", "pytest-xdist>=3.8,<4", "hypothesis>=6.170,<7", "httpx>=0.28,<1", "ruff>=0.17,<0.18", "mypy>=2.4,<2.5"]
+test = [
+    "pytest>=9,<10",
+    "pytest-xdist>=3.8,<4",
+    "hypothesis>=6.170,<7",
+    "httpx>=0.28,<1",
+    "ruff>=0.17,<0.18",
+    "mypy>=2.4,<2.5",
+]
 
 setup(
     name="keras_sip",

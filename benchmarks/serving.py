@@ -7,13 +7,15 @@ Two servers of each model run on loopback, `python -m keras_sip serve NAME`, one
 with `--max-batch 1`. Clients in one process keep a connection each and send one example after the other, until all
 requests of a turn are answered; the servers take turns. Answers are read and counted, not their numbers: the clients
 share the machine with the server. "SavedModel" is the signature called in this process, without HTTP or JSON, on
-one example and on 32. Times are seen by the clients. Needs the extra `serve`.
+one example and on 32. Times are seen by the clients; "processor" is what a request took of the server's cores, all its
+threads together, which other programs on the machine change less. Needs the extra `serve`.
 """
 
 import asyncio
 import contextlib
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -56,11 +58,11 @@ def main(argv=None):
     for model in options.models:
         cases = cases_of(model)
         with contextlib.ExitStack() as stack:
-            ports = {name: stack.enter_context(running(model, size)) for name, size in SERVERS.items()}
+            servers = {name: stack.enter_context(running(model, size)) for name, size in SERVERS.items()}
             for case in cases:
-                measured = measure(case, ports, options)
+                measured = measure(case, servers, options)
                 results["cases"][case.name] = measured
-                print(shown(case, measured), end="\n\n")
+                print(shown(case, measured), end="\n\n", flush=True)
     if options.output is not None:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(results, indent=1))
@@ -87,37 +89,44 @@ def cases_of(model):
 
 @contextlib.contextmanager
 def running(model, max_batch):
-    """The port of a server process."""
+    """(port, process id) of a server."""
     words = [sys.executable, "-m", "keras_sip", "serve", model, "--port", "0", "--max-batch", str(max_batch)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         server.stdout.readline()
-        yield int(re.search(r":(\d+)/", server.stdout.readline())[1])
+        yield int(re.search(r":(\d+)/", server.stdout.readline())[1]), server.pid
     finally:
         server.terminate()
         server.wait(60)
 
 
-def measure(case, ports, options):
-    """{"bare": ..., clients: {server: {"rate" [repeats], "seconds" of each request}}}."""
+def measure(case, servers, options):
+    """{"bare": ..., clients: {server: {"rate", "processor" [repeats], "seconds" of each request}}}."""
     path = f"/v1/models/{case.model}:predict"
-    for port in ports.values():  # Batches of all sizes have been run once.
+    for port, _ in servers.values():  # Batches of all sizes have been run once.
         for clients in (1, 2, 4, 8, 16, 32):
             asyncio.run(load(port, path, case.body, clients, clients))
     measured = {}
     for clients in options.clients:
-        turns = {name: {"rate": [], "seconds": []} for name in ports}
+        turns = {name: {"rate": [], "processor": [], "seconds": []} for name in servers}
         for _ in range(options.repeats):
-            for name, port in ports.items():
-                start = time.perf_counter()
+            for name, (port, process) in servers.items():
+                before, start = processor_seconds(process), time.perf_counter()
                 seconds = asyncio.run(load(port, path, case.body, clients, options.requests))
                 turns[name]["rate"].append(len(seconds) / (time.perf_counter() - start))
+                turns[name]["processor"].append((processor_seconds(process) - before) / len(seconds))
                 turns[name]["seconds"] += seconds
         measured[clients] = turns
     bare = interleaved({n: lambda n=n: case.call(n) for n in (1, BATCH)}, options.repeats)
     measured["bare"] = {n: (n / seconds).tolist() for n, seconds in bare.items()}
     return measured
+
+
+def processor_seconds(process):
+    """User and system time of a process; Linux alone tells it of another one without a further package."""
+    fields = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 async def load(port, path, body, clients, requests):
@@ -151,7 +160,8 @@ def shown(case, measured):
     for name in SERVERS:
         cells = [f"{np.median(measured[count][name]['rate']):.0f}" for count in clients]
         times = [f"{1e3 * np.quantile(measured[count][name]['seconds'], 0.99):.0f}" for count in clients]
-        rows += [[name, *cells], ["  99 % within, ms", *times]]
+        used = [f"{1e3 * np.median(measured[count][name]['processor']):.1f}" for count in clients]
+        rows += [[name, *cells], ["  99 % within, ms", *times], ["  processor, ms", *used]]
     rows += [[f"SavedModel, batch {n}", f"{np.median(rate):.0f}"] for n, rate in measured["bare"].items()]
     gains = {
         # Seconds, so that the ratio of turns is that of neighbours.
@@ -159,6 +169,8 @@ def shown(case, measured):
         for count in clients
     }
     rows.append(["batches / one by one", *map(str, gains.values())])
+    used = [ratio(*(np.array(measured[c][name]["processor"]) for name in ("one by one", "batches"))) for c in clients]
+    rows.append(["  in processor time", *map(str, used)])
     if AT in gains:
         rows.append([f"  at least {GAIN:.0f} at {AT}", *[""] * clients.index(AT), verdict(gains[AT])])
     heading = f"{case.name}, examples a second; a request is {len(case.body) / 1024:.1f} KiB"
