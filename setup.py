@@ -12,7 +12,15 @@ plots = ["matplotlib>=3.9,<4"]
 # Keras exports to ONNX through tf2onnx; onnxruntime runs what was written.
 onnx = ["onnx>=1.20,<2", "onnxruntime>=1.20,<2", "tf2onnx>=1.17,<2"]
 # The server of `python -m keras_sip serve`.
-serve = ["starlette>=1.0,<2", "uvicorn>=0.40,<1", "orjson>=3.11,<4", "prometheus-client>=0.22,<1"]
+# httptools and uvloop are the faster halves of uvicorn, which takes them where they are.
+serve = [
+    "starlette>=1.0,<2",
+    "uvicorn>=0.40,<1",
+    "httptools>=0.6,<1",
+    "uvloop>=0.21,<1",
+    "orjson>=3.11,<4",
+    "prometheus-client>=0.22,<1",
+]
 # Ed25519 signatures of exported models.
 signing = ["cryptography>=45"]
 docs = ["sphinx>=9,<10", "myst-parser>=5,<6", "furo>=2025.12"]

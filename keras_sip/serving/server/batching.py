@@ -30,9 +30,9 @@ class _Waiting:
 class MicroBatcher:
     """Runs `function(signature, inputs)` on the examples of several requests at a time, one batch after the other.
 
-    A batch starts when it is full, or when its oldest request has waited `max_wait` seconds; while one runs, requests
-    gather for the next. Requests for the same signature, and with the same inputs that have no batch axis, share one.
-    If a batch fails, each of its requests is run alone, and fails alone.
+    A batch starts when it is full, or when its oldest request has waited `max_wait` seconds; a request that comes after
+    one that was alone starts at once: there is nobody to wait for. While a batch runs, requests gather for the next.
+    Requests for the same signature, and with the same inputs that have no batch axis, share one. If a batch fails, each of its requests is run alone, and fails alone.
 
     Args:
         function: Of a signature's name and {input: array `[B, ...]`}; returns {output: array `[B, ...]`}.
@@ -63,6 +63,7 @@ class MicroBatcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="keras_sip-batches")
         self._task: asyncio.Task | None = None
         self._closing = False
+        self._had_company = False
 
     @property
     def waiting(self) -> int:
@@ -111,7 +112,12 @@ class MicroBatcher:
                 await self._arrived.wait()
             batch = self._next_batch()
             left = self._queue[0].since + self.max_wait - time.monotonic()
-            if left > 0 and not self._closing and sum(each.examples for each in batch) < self.max_batch:
+            if (
+                left > 0
+                and self._had_company
+                and not self._closing
+                and sum(each.examples for each in batch) < self.max_batch
+            ):
                 self._arrived.clear()
                 try:
                     await asyncio.wait_for(self._arrived.wait(), left)
@@ -120,6 +126,7 @@ class MicroBatcher:
                 continue
             for each in batch:
                 self._queue.remove(each)
+            self._had_company = len(batch) > 1
             await self._answer(batch)
 
     def _next_batch(self):
