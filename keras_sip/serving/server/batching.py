@@ -32,7 +32,8 @@ class MicroBatcher:
 
     A batch starts when it is full, or when its oldest request has waited `max_wait` seconds; a request that comes after
     one that was alone starts at once: there is nobody to wait for. While a batch runs, requests gather for the next.
-    Requests for the same signature, and with the same inputs that have no batch axis, share one. If a batch fails, each of its requests is run alone, and fails alone.
+    Requests for the same signature, and with the same inputs that have no batch axis, share one. If a batch fails, each
+    of its requests is run alone, and fails alone.
 
     Args:
         function: Of a signature's name and {input: array `[B, ...]`}; returns {output: array `[B, ...]`}.

@@ -1,6 +1,7 @@
 """`python -m keras_sip serve`: a model behind HTTP on this machine."""
 
 import argparse
+import gc
 import importlib.util
 import pathlib
 import socket
@@ -60,6 +61,9 @@ def serve(options: argparse.Namespace) -> None:
         verify_signature(found.folder, options.trust)
     model = ServedModel(found)
     model.warm_up(limits.max_batch)
+    # Each number of a request is an object for a moment: the collector shall not look through all of TensorFlow for it.
+    gc.collect()
+    gc.freeze()
     with _listening(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
         print(f"{found.name}, version {found.version}: {', '.join(sorted(map(one_line, model.signatures)))}")
