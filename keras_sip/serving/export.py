@@ -320,7 +320,7 @@ def _taking_int64(refine, specs):
     """The same graph behind steps in int64, which clients without an int32 send."""
     y, steps, *context = specs
 
-    @tf.function(input_signature=[y, *context, steps])
+    @tf.function(input_signature=[y, *context, steps], autograph=False)
     def with_int64(*values):
         # A number of steps that int32 has none of is as good as its largest, and a negative one stays negative.
         narrow = tf.cast(tf.clip_by_value(values[-1], -1, tf.int32.max), tf.int32)

@@ -51,7 +51,9 @@ def _traced(signature):
     specs = {name: tf.TensorSpec([None], spec.dtype) if name == "steps" else spec for name, spec in inputs.items()}
     kept = [name for name in signature.structured_outputs if name != "objective"]
 
-    @tf.function(input_signature=[tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()])
+    named = [tf.TensorSpec(spec.shape, spec.dtype, name=name) for name, spec in specs.items()]
+
+    @tf.function(input_signature=named, autograph=False)
     def endpoint(*values):
         answer = signature(**dict(zip(specs, values, strict=True)))
         return {name: answer[name] for name in kept}
