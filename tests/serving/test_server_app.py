@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import os
 import re
 
 import numpy as np
@@ -13,6 +14,8 @@ from starlette.testclient import TestClient
 
 from keras_sip.serving.server.app import Limits, application
 
+# More of them: FUZZ_CASES=10000 python -m pytest tests/serving/test_server_app.py -k any_body
+CASES = int(os.environ.get("FUZZ_CASES", "200"))
 PREDICT = "/v1/models/arithmetic:predict"
 
 
@@ -188,7 +191,7 @@ NAMES = st.sampled_from(sorted(Arithmetic.signatures)) | VALUES
 BODIES = st.fixed_dictionaries({}, optional={"inputs": VALUES, "instances": VALUES, "signature_name": NAMES})
 
 
-@settings(deadline=None, derandomize=True, max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, derandomize=True, max_examples=CASES, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=60) | (BODIES | VALUES).map(lambda body: json.dumps(body).encode()))
 def test_any_body_gets_an_answer_or_the_three_parts(client, body):
     response = client.post(PREDICT, content=body)
