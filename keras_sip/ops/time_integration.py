@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sip.errors import check_positive_int, three_part
-from keras_sip.ops.integration_arguments import (
+from keras_sip.ops._integration_arguments import (
     check_state,
     checked_next,
     checked_num_steps,
