@@ -88,11 +88,11 @@ class LevenbergMarquardt(InverseSolver):
     promises a decrease that could be seen.
 
     **Dense** where x or y has few components: lambda gives |D dx| the radius of a trust region, from the singular
-    values of J D^-1, which one decomposition finds for all tries. Norms and radius are in units of the residual while
-    that is larger than the observation: far starts, with large columns, are forgotten. The gain ratio (actual over predicted decrease)
-    changes the radius. In a solve of several steps each try is corrected to second order by what it found of the
-    residual's curvature, where that lowers L further: curved valleys take a fifth of the steps (measured on NIST's
-    sets). A decrease below the rounding of L counts as made, so that steps see further than L does.
+    values of J D^-1, which one decomposition finds for all tries. The gain ratio (actual over predicted decrease)
+    changes the radius. In a solve of several steps D and the radius are measured by the residual while that is larger
+    than the observation, so that a far start is forgotten; and each try is corrected to second order by what it found
+    of the residual's curvature, where that lowers L further: curved valleys take a fifth of the steps (measured on
+    NIST's sets). A decrease below the rounding of L counts as made, so that steps see further than L does.
 
     **Without matrices** above: each try by conjugate gradients, lambda itself changed by the gain ratio; D is exact
     where y has at most `probes` components, and an unbiased estimate from that many random projections of J elsewhere.
@@ -190,8 +190,8 @@ class LevenbergMarquardt(InverseSolver):
         # Of a radius that is nothing beside x no further try comes.
         radius = trial.radius * model.unit
         spent = radius <= epsilon * tf.cast(batched.norm(state.scaling * x), tf.float64)
-        # As far as L shows it dL/dx is 0. Where J is singular its columns span more than they tell, and their way down is
-        # nowhere near: a minimum, unless y no longer sees some component of x, which is a plateau.
+        # As far as L shows it dL/dx is 0. Where J is singular its columns span more than they tell, and their way down
+        # is nowhere near: a minimum, unless y no longer sees some component of x, which is a plateau.
         optimality = first_order.measures["optimality"]
         level = optimality <= HIDDEN * epsilon**0.5
         hidden = 0.5 * tf.square(tf.cast(optimality, tf.float64)) * square <= HIDDEN * noise
