@@ -9,6 +9,7 @@ Sources: NIST Statistical Reference Datasets, nonlinear regression (public domai
 with 8 or 10 unknowns.
 """
 
+import itertools
 import json
 import pathlib
 from collections.abc import Callable
@@ -30,7 +31,8 @@ class LeastSquaresProblem(NamedTuple):
     """Find x with the least |process(x) - target|^2.
 
     `starts` are `{label: x0 [n]}`. `minima` are the sums of squares at the known local minima. `certified` are
-    parameters known to 11 digits, or None.
+    parameters known to 11 digits, or None. `symmetries` are (order, signs) of the parameters that the process does not
+    see, as of equal terms of a sum.
     """
 
     name: str
@@ -39,6 +41,7 @@ class LeastSquaresProblem(NamedTuple):
     starts: dict
     minima: tuple
     certified: np.ndarray | None = None
+    symmetries: tuple = ()
 
     @property
     def shape(self):
@@ -86,6 +89,12 @@ class LeastSquaresProblem(NamedTuple):
         value = self.sum_of_squares(x)[..., None]
         minima = np.array(self.minima)
         return np.any(np.abs(value - minima) <= RELATIVE * minima + ABSOLUTE, axis=-1)
+
+    def is_solved_in_some_order(self, x, digits=6):
+        """`is_solved` for x or what the process cannot tell from it: equal terms of a sum have no order."""
+        x = np.asarray(x)
+        equal = [x, *(x[..., order] * signs for order, signs in self.symmetries)]
+        return np.any([self.is_solved(each, digits) for each in equal], axis=0)
 
     def has_way_down(self, x, dtype):
         """Whether the Gauss-Newton step of scaled columns lowers |r| at x `[n]` by more than `dtype` hides.
@@ -224,6 +233,32 @@ def mgh09(b, x, m):
     return b1 * (x**2 + x * b2) / (x**2 + x * b3 + b4)
 
 
+def _orders(size, *terms):
+    """The symmetries of parameters of which each row of `terms` are those of one of several equal terms."""
+    orders = []
+    for permuted in itertools.permutations(terms):
+        order = np.arange(size)
+        order[np.ravel(terms)] = np.ravel(permuted)
+        orders.append((order, np.ones(size)))
+    return tuple(orders)
+
+
+def _signs(orders, *components):
+    """The same, where the signs of some components do not matter either."""
+    found = []
+    for order, ones in orders:
+        for signs in itertools.product((1.0, -1.0), repeat=len(components)):
+            signed = ones.copy()
+            signed[list(components)] = signs
+            found.append((order, signed))
+    return tuple(found)
+
+
+SYMMETRIES = {
+    lanczos: _orders(6, (0, 1), (2, 3), (4, 5)),
+    gauss: _signs(_orders(8, (2, 3, 4), (5, 6, 7)), 4, 7),
+    mgh17: _orders(5, (1, 3), (2, 4)),
+}
 NIST_MODELS = {
     "Misra1a": misra1a,
     "Misra1b": misra1b,
@@ -257,6 +292,7 @@ def _nist_problem(name, entry):
         starts={start: np.array(entry[start]) for start in ("start1", "start2")},
         minima=(entry["rss"],),
         certified=np.array(entry["certified"]),
+        symmetries=SYMMETRIES.get(model, ()),
     )
 
 

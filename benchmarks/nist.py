@@ -15,7 +15,8 @@ and 100 times the start of Moré and others.
   steps       median; SciPy's are evaluations of the residual
 
 The second is NIST's alone: starts 30 % off, in one batch, against SciPy one after the other with complex-step
-Jacobians, exact to rounding. Times are medians of interleaved turns on one machine; compilation is not counted.
+Jacobians, exact to rounding. Solved is in any order of equal terms, as peaks and exponentials are. Times are medians of
+interleaved turns on one machine; compilation is not counted.
 
 SciPy runs in float64 with x_scale="jac", MINPACK's own, and tolerances of 1e-15, as keras_sip does in float64.
 """
@@ -127,12 +128,13 @@ class Fit:
         result = self._compiled_solve(name)(*self._tensors(starts))
         return Outcome(result.x.numpy(), result.status.numpy() == keras_sip.Status.CONVERGED, result.num_steps.numpy())
 
-    def solved(self, outcome):
-        return self.problem.is_solved(outcome.x, DIGITS[self.dtype])
+    def solved(self, outcome, *, in_some_order=False):
+        test = self.problem.is_solved_in_some_order if in_some_order else self.problem.is_solved
+        return test(outcome.x, DIGITS[self.dtype])
 
     def refuted(self, outcome):
         """Whether CONVERGED was said at a point from which a first-order step leads visibly down."""
-        right = self.problem.is_solved(outcome.x, HONEST_DIGITS)
+        right = self.problem.is_solved_in_some_order(outcome.x, HONEST_DIGITS)
         downhill = np.array([self.problem.has_way_down(x, self.dtype) for x in outcome.x])
         return outcome.converged & ~right & downhill
 
@@ -213,7 +215,8 @@ def from_perturbed_starts(fits, options):
         for name in names:
             outcome = fit.run(name, starts)
             measured[problem][name] = summary(seconds[name] / options.batch) | {
-                "solved": int(np.sum(fit.solved(outcome))),
+                "solved": int(np.sum(fit.solved(outcome, in_some_order=True))),
+                "as_certified": int(np.sum(fit.solved(outcome))),
                 "said": int(np.sum(outcome.converged)),
                 "refuted": int(np.sum(fit.refuted(outcome))),
                 "steps": float(np.median(outcome.steps)),

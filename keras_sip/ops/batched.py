@@ -55,7 +55,12 @@ def safe_scale(tensor):
 
 def all_finite(tensor):
     """Whether each example is free of NaN and infinity, boolean `[B]`."""
-    return tf.reduce_all(tf.math.is_finite(tensor), axis=_example_axes(tensor))
+    return all_true(tf.math.is_finite(tensor))
+
+
+def all_true(tensor):
+    """Whether all entries of each example are true, boolean `[B]`."""
+    return tf.reduce_all(tensor, axis=_example_axes(tensor))
 
 
 def expand(vector, like):

@@ -32,12 +32,14 @@ MOST_IDLE = 20
 # A part of r in the span of J below so many square roots of a rounding of r: its square, what a step could lower L by,
 # is hidden by a sum's roundings.
 HIDDEN = 10
+# An undamped step this many times longer than x speaks of a singular J, not of a way down within reach.
+FAR = 10
 # A correction longer than this part of the step says that the second order knows no better either.
 LONGEST_CORRECTION = 0.75
 
 
 class _State(NamedTuple):
-    """`radius` of dense steps, `damping` of those without matrices.
+    """`radius` of dense steps, `damping` of those without matrices; `size` is what D and the radius are measured by.
 
     `promise` is the least since it has been noise; `idle` counts the steps since that have not halved it.
     """
@@ -45,6 +47,7 @@ class _State(NamedTuple):
     radius: tf.Tensor
     damping: tf.Tensor
     scaling: tf.Tensor
+    size: tf.Tensor
     promise: tf.Tensor
     idle: tf.Tensor
 
@@ -86,9 +89,10 @@ class LevenbergMarquardt(InverseSolver):
 
     **Dense** where x or y has few components: lambda gives |D dx| the radius of a trust region, from the singular
     values of J D^-1, which one decomposition finds for all tries. The gain ratio (actual over predicted decrease)
-    changes the radius. In a solve of several steps each try is corrected to second order by what it found of the
-    residual's curvature, where that lowers L further: curved valleys take a fifth of the steps (measured on NIST's
-    sets). A decrease below the rounding of L counts as made, so that steps see further than L does.
+    changes the radius. In a solve of several steps D and the radius are measured by the residual while that is larger
+    than the observation, so that a far start is forgotten; and each try is corrected to second order by what it found
+    of the residual's curvature, where that lowers L further: curved valleys take a fifth of the steps (measured on
+    NIST's sets). A decrease below the rounding of L counts as made, so that steps see further than L does.
 
     **Without matrices** above: each try by conjugate gradients, lambda itself changed by the gain ratio; D is exact
     where y has at most `probes` components, and an unbiased estimate from that many random projections of J elsewhere.
@@ -131,6 +135,7 @@ class LevenbergMarquardt(InverseSolver):
             radius=tf.fill(batch, tf.constant(np.inf, tf.float64)),
             damping=tf.fill(batch, tf.constant(self.damping, x.dtype)),
             scaling=tf.zeros_like(x),
+            size=tf.fill(batch, tf.constant(np.inf, x.dtype)),
             promise=tf.fill(batch, tf.constant(np.inf, tf.float64)),
             idle=tf.zeros(batch, tf.int32),
         )
@@ -139,11 +144,13 @@ class LevenbergMarquardt(InverseSolver):
         model = linear_model(problem, x, self, self.probes)
         objective = seen_half_square(model.residual)
         norms = model.column_norms()
-        scaling = tf.maximum(state.scaling, norms)
-        state = state._replace(scaling=scaling)
+        dense = is_dense(problem.simulator.x_shape, problem.simulator.y_shape, self.linear_solver)
+        if dense and self.max_steps > 1:
+            state = _measured_by(state, tf.maximum(batched.norm(model.residual), problem.observed_size()))
+        state = state._replace(scaling=tf.maximum(state.scaling, norms))
         stuck = (model.is_flat() | ~model.is_finite()) & (objective > 0)
         reason = tf.where(model.is_finite(), int(Status.BREAKDOWN), int(Status.NON_FINITE))
-        if is_dense(problem.simulator.x_shape, problem.simulator.y_shape, self.linear_solver):
+        if dense:
             single = self.max_steps == 1 and self.damping >= LEAST_DAMPING
             step = (self._single if single else self._in_trust_region)(problem, x, model, objective, state)
         else:
@@ -183,15 +190,20 @@ class LevenbergMarquardt(InverseSolver):
         # Of a radius that is nothing beside x no further try comes.
         radius = trial.radius * model.unit
         spent = radius <= epsilon * tf.cast(batched.norm(state.scaling * x), tf.float64)
-        # As far as L shows it dL/dx is 0, also where columns of J become alike and span more than they tell.
-        level = first_order.measures["optimality"] <= HIDDEN * epsilon**0.5
+        # As far as L shows it dL/dx is 0. Where J is singular its columns span more than they tell, and their way down
+        # is nowhere near: a minimum, unless y no longer sees some component of x, which is a plateau.
+        optimality = first_order.measures["optimality"]
+        level = optimality <= HIDDEN * epsilon**0.5
+        hidden = 0.5 * tf.square(tf.cast(optimality, tf.float64)) * square <= HIDDEN * noise
+        is_seen = batched.all_true(model.column_norms() >= epsilon * state.scaling)
+        is_minimum = (level | hidden) & is_seen & (first_order.measures["length"] > FAR)
         ended = ~trial.accepted if not several else (~trial.accepted & spent) | (idle > MOST_IDLE)
         return Step(
             update=trial.update,
             objective=objective,
             # A promise that underflows is none that was kept.
             converged=((promise > 0) | level)
-            & (first_order.is_rounding | settled | (ended & (level | (tf.sqrt(2 * promise) <= little)))),
+            & (first_order.is_rounding | settled | (ended & (is_minimum | (tf.sqrt(2 * promise) <= little)))),
             failure=tf.where(ended, int(Status.REJECTED), 0),
             state=state._replace(
                 radius=radius,
@@ -357,3 +369,17 @@ class LevenbergMarquardt(InverseSolver):
         hidden = HIDDEN * np.finfo(span.dtype.as_numpy_dtype).eps ** 0.5
         small = self.ftol is not None and (span <= max(self.ftol, hidden)) & self._within(step.length, self.xtol)
         return level | small
+
+
+def _measured_by(state, size):
+    """The state with D and radius in units of `size` `[B]`, that of the residual or, where it is larger, of y_target.
+
+    Columns of J that were large far away, as the residual was, so do not hold back their components near the solution;
+    where the residual is smaller than the observation, D is Moré's.
+    """
+    fallen = tf.where(tf.math.is_finite(state.size), tf.minimum(size / state.size, tf.ones_like(size)), 1.0)
+    return state._replace(
+        radius=state.radius * tf.cast(fallen, tf.float64),
+        scaling=state.scaling * batched.expand(fallen, state.scaling),
+        size=size,
+    )

@@ -191,6 +191,12 @@ class InverseProblem:
         of_x = tf.where(observed > 0, tf.minimum(of_x, observed), of_x)
         return np.finfo(x.dtype.as_numpy_dtype).eps * (of_x + of_y)
 
+    def observed_size(self):
+        """|y_target| / m `[B]`; 0 where the simulator has a residual of its own, which need not be like y."""
+        if self.simulator.has(Ability.RESIDUAL):
+            return tf.zeros_like(self.scale)
+        return batched.norm(self._scaled(self.y_target))
+
     def _has_few_components(self):
         """Whether a dense Jacobian costs no more than the products that would estimate its columns."""
         return min(math.prod(self.simulator.x_shape), math.prod(self.simulator.y_shape)) <= LARGEST_EXACT

@@ -32,13 +32,15 @@ def trust_region_step(residual, jacobian, x, scaling, radius):
 
 
 def dense_levenberg_marquardt(residual, jacobian, x, *, steps):
-    """The docstring's algorithm for one example. Returns x and how many tries were turned down."""
-    scaling, radius, rejections = np.zeros(len(x)), None, 0
+    """The docstring's algorithm for one example, y_target 0. Returns x and how many tries were turned down."""
+    scaling, radius, rejections, size = np.zeros(len(x)), None, 0, np.inf
     for _ in range(steps):
         r, j = residual(x), jacobian(x)
         if r @ r < 1e-24:
             break
-        scaling = np.maximum(scaling, np.linalg.norm(j, axis=0))
+        fallen, size = min(np.linalg.norm(r) / size, 1.0), np.linalg.norm(r)
+        scaling = np.maximum(fallen * scaling, np.linalg.norm(j, axis=0))
+        radius = radius and fallen * radius
         if radius is None:
             scaled = j / scaling
             radius = np.linalg.norm(np.linalg.solve(scaled.T @ scaled + 0.1 * np.eye(len(x)), scaled.T @ r))

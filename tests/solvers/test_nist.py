@@ -72,18 +72,26 @@ def test_converged_is_said_nowhere_with_a_visible_way_down(dtype, nist_fits):
             assert not NIST[name].has_way_down(x, dtype), (name, start, x)
 
 
+# They take hundreds of steps and end elsewhere: counted as unsolved, they spare the others.
+LONG = {("beale", "x10"), ("beale", "x100"), ("jennrich_sampson", "x100"), ("meyer", "x100")}
+
+
+def without_long(name, problem):
+    return problem._replace(starts={k: x0 for k, x0 in problem.starts.items() if (name, k) not in LONG})
+
+
 def test_as_many_problems_are_solved_as_by_the_better_of_scipys_methods():
-    """60 of 78 by trf, 56 by lm; converged is said at minima, but for a few at infinity, and only there."""
-    few, many = of_few_and_of_many_unknowns(MORE)
+    """66 of 78, as lm and trf at their best; converged is said at minima, but for a few at infinity, and only there."""
+    few, many = of_few_and_of_many_unknowns({name: without_long(name, problem) for name, problem in MORE.items()})
     found = fits(few, "float64") | fits(many, "float64")
     solved = {row for row, (x, *_) in found.items() if MORE[row[0]].is_solved(x)}
     said = {row for row, (_, status, _) in found.items() if status == Status.CONVERGED}
-    assert len(solved) >= 60
-    assert len(solved - said) <= 4, solved - said
+    assert len(solved) >= 66, solved
+    # Bard's minimum at infinity from two starts; where steps creep or are turned down beside it, Brown and Dennis' and
+    # the trigonometric one.
+    assert len(solved - said) <= 6, solved - said
     for row in said - solved:
-        # At stationary points where columns of J become alike, their span tells of ways down that there are none.
-        is_level = found[row][2] <= 10 * np.finfo("float64").eps ** 0.5
-        assert is_level or not MORE[row[0]].has_way_down(found[row][0], "float64"), row
+        assert not MORE[row[0]].has_way_down(found[row][0], "float64"), row
 
 
 def test_perturbed_starts_are_solved_as_often_as_by_minpack():
