@@ -57,6 +57,13 @@ def generic(optimizer: Callable) -> Variant:
     return sip("SIP, generic", about, keras_sip.MaximumAPosteriori(), optimizer)
 
 
+def automatic(optimizer: Callable) -> Variant:
+    """SIP with the package's own choice of a solver."""
+    return sip(
+        "SIP", "scale-invariant updates from the solver that the package chooses", lambda options: "auto", optimizer
+    )
+
+
 def add_cg_options(parser: argparse.ArgumentParser, *, cg_steps: int, solvers: str) -> None:
     """The options `--cg-steps`, of the named solvers, and `--optimizer-cg-steps`, of hessian_free."""
     add = parser.add_argument

@@ -49,8 +49,8 @@ class Simulator:
       examples independent of each other.
 
     **May override**, each with a sound default: `residual`, `objective`, `inverse`, `sample`, `network_input`,
-    `project`, `distance`, `x_scale`, `context_shape`, `prefers_xla`, `diagonal_form`, `reverse_form`. Whether a
-    simulator has one of them is asked by `simulator.has(Ability.INVERSE)`.
+    `project`, `distance`, `x_scale`, `context_shape`, `sensors`, `prefers_xla`, `diagonal_form`, `reverse_form`. Whether
+    a simulator has one of them is asked by `simulator.has(Ability.INVERSE)`.
 
     `context` is a dict of tensors `[B, ...]` of what is known of each example and is not to be found: sensor masks,
     noise levels, an initial state. `context_shape` says its entries.
@@ -82,6 +82,8 @@ class Simulator:
     prefers_xla: bool | None = None
     # P mode by mode, a `DiagonalForm`, where it is linear and diagonal in a spectral basis: see `SpectralSimulator`.
     diagonal_form: Any = None
+    # 1 where y is measured and 0 elsewhere, broadcast against `[B, *y_shape]`; None where it is measured everywhere.
+    sensors: Any = None
     # What a run backward in time tells about x, a `ReverseForm`, where the process can be reversed.
     reverse_form: Any = None
     _init_call: tuple

@@ -70,7 +70,6 @@ class DarcyFlow(Simulator):
         self.medium = check_choice("medium", medium, MEDIA)
         self.deviation = check_number("deviation", deviation, exclusive=True)
         self.x_shape = self.y_shape = (*self.resolution, 1)
-        # 1 where there is a sensor, `[H, W, 1]`, or None.
         self.sensors = None if self.observed is None else self._chosen_cells()
 
     def forward(self, x: tf.Tensor, context: Context = None) -> tf.Tensor:

@@ -28,13 +28,13 @@ class Degraded(SimulatorWrapper):
 
         y <- G_s * y                            low_pass = s: Gaussian average, s in cells of each spatial axis
         y <- y (1 + multiplicative_noise n)     n standard normal, one for each sensor
-        y <- y + noise rms(y) n                 rms over the example, before any noise
+        y <- y + noise rms(y) n                 rms over the example's sensors, before any noise
         y <- mask y                             missing_sensors: fraction of the sensors that do not work
 
     Physics and solvers stay those of the wrapped simulator, and learn about the instrument from the context:
     `context["noise_level"]` `[B]`, one standard deviation of both noises together in the units of y; and
-    `context["sensor_mask"]` `[B, *y_shape]`, 1 where a sensor works, if sensors may be missing. A missing sensor has no
-    residual; `inverse` puts the simulated value in its place. A low-pass is not told: it tests how solvers and networks
+    `context["sensor_mask"]` `[B, *y_shape]`, 1 where a sensor works, if sensors may be missing or the wrapped simulator
+    has `sensors` at some places only. A missing sensor has no residual; `inverse` puts the simulated value in its place. A low-pass is not told: it tests how solvers and networks
     bear a model that is not quite right.
 
     The network sees the observation with 0 for missing sensors; `project` sees the mean of the others there.
@@ -87,13 +87,18 @@ class Degraded(SimulatorWrapper):
         known = self.physical.context_shape
         if known is None:
             return None
-        masks = {"sensor_mask": self.y_shape} if self._is_on("missing_sensors") else {}
+        masks = {"sensor_mask": self.y_shape} if self.is_masked else {}
         return {**known, "noise_level": (), **masks}
 
     @property
     def diagonal_form(self):
         """That of the wrapped simulator, unless missing sensors mix the modes."""
-        return None if self._is_on("missing_sensors") else self.physical.diagonal_form
+        return None if self.is_masked else self.physical.diagonal_form
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether there are entries of y without a working sensor."""
+        return self._is_on("missing_sensors") or self.physical.sensors is not None
 
     def degrade(self, y: tf.Tensor, context: Context, seed: Any) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """(y, context) as the instrument gives them, of clean ones; a function of the seed alone.
@@ -107,7 +112,7 @@ class Degraded(SimulatorWrapper):
         level = {name: self._draw_level(name, tf.shape(y)[0], seeds[name], y.dtype) for name in LEVELS}
         if self._is_on("low_pass"):
             y = gaussian_blur(y, level["low_pass"])
-        size = batched.rms(y)
+        size = self._rms_of_sensors(y)
         if self._is_on("multiplicative_noise"):
             factor = random_fields.normal(tf.shape(y), seeds["multiplicative_noise"], dtype=y.dtype)
             y *= 1.0 + batched.expand(level["multiplicative_noise"], y) * factor
@@ -116,9 +121,11 @@ class Degraded(SimulatorWrapper):
             y += batched.expand(level["noise"] * size, y) * noise
         both = tf.sqrt(tf.square(level["noise"]) + tf.square(level["multiplicative_noise"]))
         context = {**(context or {}), "noise_level": both * size}
-        if self._is_on("missing_sensors"):
+        if self.is_masked:
             drawn = random_fields.uniform(tf.shape(y), seeds["missing_sensors"], dtype=y.dtype)
             mask = tf.cast(drawn >= batched.expand(level["missing_sensors"], y), y.dtype)
+            if self.physical.sensors is not None:
+                mask *= tf.constant(self.physical.sensors, y.dtype)
             y, context = y * mask, {**context, "sensor_mask": mask}
         return y, context
 
@@ -153,7 +160,7 @@ class Degraded(SimulatorWrapper):
 
     def has(self, ability: Ability | str) -> bool:
         # A residual of its own, which passes over missing sensors.
-        return super().has(ability) or (ability == Ability.RESIDUAL and self._is_on("missing_sensors"))
+        return super().has(ability) or (ability == Ability.RESIDUAL and self.is_masked)
 
     def get_config(self) -> dict[str, Any]:
         levels = {name: list(level) if level[0] < level[1] else level[0] for name, level in self.levels.items()}
@@ -162,6 +169,12 @@ class Degraded(SimulatorWrapper):
     def __repr__(self) -> str:
         levels = {name: low if low == high else (low, high) for name, (low, high) in self.levels.items() if high > 0}
         return f"Degraded({', '.join([repr(self.physical), *(f'{name}={level}' for name, level in levels.items())])})"
+
+    def _rms_of_sensors(self, y):
+        if self.physical.sensors is None:
+            return batched.rms(y)
+        sensors = np.broadcast_to(self.physical.sensors, self.y_shape)
+        return batched.rms(y * tf.constant(sensors, y.dtype)) * np.sqrt(sensors.size / np.sum(sensors))
 
     def _is_on(self, name):
         return self.levels[name][1] > 0

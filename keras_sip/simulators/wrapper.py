@@ -57,6 +57,7 @@ class SimulatorWrapper(Simulator):
     prefers_xla: Any = _OfPhysical()
     x_scale: Any = _OfPhysical()
     context_shape: Any = _OfPhysical()
+    sensors: Any = _OfPhysical()
     diagonal_form: Any = _OfPhysical()
     reverse_form: Any = _OfPhysical()
 
