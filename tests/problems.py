@@ -194,6 +194,12 @@ PROBLEMS = [
         {"xi": tf.constant([1.0, 2.0, 4.0, 8.0], tf.float64), "phi": tf.constant([0.0, 15.0, 45.0, 90.0], tf.float64)},
     ),
     Problem(
+        "wave_packet",
+        keras_sip.WavePacket(24, dtype="float64"),
+        _around([0.5, 9.0], spread=0.02),
+        solvers=(keras_sip.LevenbergMarquardt,),
+    ),
+    Problem(
         "darcy_flow",
         keras_sip.DarcyFlow((3, 2), dtype="float64"),
         _normal_pair(BATCH, 3, 2, 1),
@@ -203,6 +209,26 @@ PROBLEMS = [
         "acoustic_wave",
         keras_sip.AcousticWave(6, num_steps=8, receivers=2, dtype="float64"),
         _normal_pair(BATCH, 6, 1, unit=0.2),
+        solvers=(),
+    ),
+    Problem(
+        "acoustic_survey",
+        keras_sip.AcousticSurvey(
+            (4, 3), num_steps=4, steps_between=2, shots=1, receivers=2, absorbing=1, dtype="float64"
+        ),
+        _normal_pair(BATCH, 4, 3, 1, unit=0.2),
+        solvers=(),
+    ),
+    Problem(
+        "burgers",
+        keras_sip.Burgers(5, num_steps=2, duration=0.1, force_scale=0.5, dtype="float64"),
+        _normal_pair(BATCH, 5, 2, unit=0.3),
+        solvers=(),
+    ),
+    Problem(
+        "lorenz",
+        keras_sip.Lorenz(window=0.2, num_times=2, step_size=0.05, dtype="float64"),
+        _around([5.0, 7.0, 20.0]),
         solvers=(),
     ),
     Problem(

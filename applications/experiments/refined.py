@@ -87,12 +87,13 @@ class Refinement:
 
     def __call__(self, observation, x):
         """(y of x, x refined, y refined, standard deviations of the refined x), NumPy."""
-        together = tf.data.Dataset.from_tensor_slices((observation, self.simulator.as_x(x))).batch(BATCH)
+        together = tf.data.Dataset.from_tensor_slices((observation, x)).batch(BATCH)
         parts = [self._compiled(*batch) for batch in together]
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
     def measured(self, observation, x, x_true) -> dict[str, float]:
         """A row of `refined_table`."""
+        x = self.simulator.as_x(x)
         y, x_refined, y_refined, stddev = self(observation, x)
         y_target, context = split_observation(observation)
         before, after = (self.simulator.objective(each, y_target, context).numpy() for each in (y, y_refined))

@@ -3,6 +3,9 @@
 from keras_sip.simulators.abilities import (
     Ability,
 )
+from keras_sip.simulators.acoustic_survey import (
+    AcousticSurvey,
+)
 from keras_sip.simulators.acoustic_wave import (
     AcousticWave,
 )
@@ -10,6 +13,9 @@ from keras_sip.simulators.base import (
     Simulator,
     join_observation,
     split_observation,
+)
+from keras_sip.simulators.burgers import (
+    Burgers,
 )
 from keras_sip.simulators.constrained import (
     Constrained,
@@ -28,6 +34,12 @@ from keras_sip.simulators.function import (
 )
 from keras_sip.simulators.heat import (
     Heat,
+)
+from keras_sip.simulators.lorenz import (
+    Lorenz,
+)
+from keras_sip.simulators.low_passed import (
+    LowPassed,
 )
 from keras_sip.simulators.navier_stokes import (
     NavierStokes,
@@ -55,20 +67,27 @@ from keras_sip.simulators.spectral import (
     DiagonalForm,
     SpectralSimulator,
 )
+from keras_sip.simulators.wave_packet import (
+    WavePacket,
+)
 from keras_sip.simulators.wrapper import (
     SimulatorWrapper,
 )
 
 __all__ = [
     "Ability",
+    "AcousticSurvey",
     "AcousticWave",
+    "Burgers",
     "Constrained",
     "DarcyFlow",
     "Degraded",
     "DiagonalForm",
     "Exponential",
     "Heat",
+    "Lorenz",
     "LotkaVolterra",
+    "LowPassed",
     "NavierStokes",
     "Nondimensional",
     "ODESimulator",
@@ -79,6 +98,7 @@ __all__ = [
     "Simulator",
     "SimulatorWrapper",
     "SpectralSimulator",
+    "WavePacket",
     "from_function",
     "join_observation",
     "split_observation",

@@ -49,8 +49,8 @@ class Simulator:
       examples independent of each other.
 
     **May override**, each with a sound default: `residual`, `objective`, `inverse`, `sample`, `network_input`,
-    `project`, `distance`, `x_scale`, `context_shape`, `sensors`, `prefers_xla`, `diagonal_form`, `reverse_form`. Whether
-    a simulator has one of them is asked by `simulator.has(Ability.INVERSE)`.
+    `project`, `distance`, `x_scale`, `context_shape`, `sensors`, `prefers_xla`, `diagonal_form`, `reverse_form`.
+    Whether a simulator has one of them is asked by `simulator.has(Ability.INVERSE)`.
 
     `context` is a dict of tensors `[B, ...]` of what is known of each example and is not to be found: sensor masks,
     noise levels, an initial state. `context_shape` says its entries.

@@ -34,8 +34,8 @@ class Degraded(SimulatorWrapper):
     Physics and solvers stay those of the wrapped simulator, and learn about the instrument from the context:
     `context["noise_level"]` `[B]`, one standard deviation of both noises together in the units of y; and
     `context["sensor_mask"]` `[B, *y_shape]`, 1 where a sensor works, if sensors may be missing or the wrapped simulator
-    has `sensors` at some places only. A missing sensor has no residual; `inverse` puts the simulated value in its place. A low-pass is not told: it tests how solvers and networks
-    bear a model that is not quite right.
+    has `sensors` at some places only. A missing sensor has no residual; `inverse` puts the simulated value in its
+    place. A low-pass is not told: it tests how solvers and networks bear a model that is not quite right.
 
     The network sees the observation with 0 for missing sensors; `project` sees the mean of the others there.
 

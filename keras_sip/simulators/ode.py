@@ -112,7 +112,7 @@ class LotkaVolterra(ODESimulator):
     x `[B, 5]` = (a, b, c, d, u0), v(0) = `predators`, y `[B, times, 2]` = (log u, log v): noise in counts of animals is
     relative. Rates per year and animals as they are counted, so that the parameters span six orders of magnitude: a and
     c near 1, b near 1e-2, d near 1e-3, u0 near 1e3. The state that is integrated is (log u, log v), in which nothing
-    becomes negative.
+    becomes negative. `distance` is the mean error over the parameters' typical sizes.
 
     `sample` draws each parameter log-normal around its typical size, with the standard deviation `deviation` of its
     logarithm; what is drawn is positive, and periods are near 2 pi / sqrt(a c).
@@ -167,6 +167,9 @@ class LotkaVolterra(ODESimulator):
         prey, predators = tf.unstack(tf.exp(state), axis=1)
         a, b, c, d, _ = tf.unstack(x, axis=1)
         return tf.stack([a - b * predators, d * prey - c], axis=1)
+
+    def distance(self, x: tf.Tensor, x_ref: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(tf.abs(x - x_ref) / tf.constant(self.typical, x.dtype), axis=1)
 
     def sample(self, batch_size: int, seed: Any) -> dict[str, tf.Tensor]:
         check_positive_int("batch_size", batch_size)

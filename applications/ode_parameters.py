@@ -1,0 +1,91 @@
+"""Predators and prey: find the rates x, from 1e-3 to 1e3, of the numbers of animals y over time (Lotka-Volterra).
+
+Trains a small network with each method, side by side:
+
+  python applications/ode_parameters.py --methods sip_generic adjoint supervised
+  python applications/ode_parameters.py --noise 0.02 --seeds 0 1 2
+  python applications/ode_parameters.py --coordinates linear
+
+With --coordinates log the unknown is the logarithm of each parameter over its typical size: all are positive, and the
+prior of the samples is Gaussian. With linear it is the parameters themselves; steps may leave the possible ones.
+
+Writes metrics.csv, table.txt, learning_curves.png, refined.txt and answers_METHOD.png (the answers refined by the
+generic solver, with error bars), event files for `tensorboard --logdir FOLDER` and the trained models (saved_models/).
+An interrupted run goes on with the same command and --resume.
+"""
+
+import argparse
+import sys
+
+from experiments.startup import keras_sip
+
+import keras
+import numpy as np
+import tensorflow_probability as tfp
+
+from experiments.baselines import adam, automatic, generic
+from experiments.experiment import Experiment, adjoint, sip, supervised
+from experiments.refined import add_refine_option, refining
+from experiments.runner import main
+from keras_sip import LevenbergMarquardt, MaximumAPosteriori
+
+
+def simulator(options):
+    process = keras_sip.LotkaVolterra()
+    if options.coordinates == "linear":
+        return process
+    bijectors = tfp.bijectors
+    typical = np.array(process.typical, process.dtype)
+    return keras_sip.Constrained(process, bijectors.Chain([bijectors.Scale(typical), bijectors.Exp()]))
+
+
+def network(simulator, seed):
+    """Dense layers on the whole record. In linear coordinates it starts from the typical parameters, not from 0."""
+    inputs = keras.Input(simulator.y_shape)
+    flat = keras.layers.Flatten()(inputs)
+    x = keras_sip.MLP(flat.shape[-1], simulator.x_shape[0], (64, 64, 64), seed=seed)(flat)
+    if not hasattr(simulator, "bijector"):
+        x = keras.layers.Rescaling(1.0, offset=1.0)(x)
+    return keras.Model(inputs, x, name="mlp")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--coordinates", choices=("log", "linear"), default="log", help="of the unknown (default: %(default)s)"
+    )
+    add_refine_option(parser)
+
+
+VARIANTS = {
+    "sip": automatic(adam),
+    "sip_generic": generic(adam),
+    "adjoint": adjoint("Back-propagation", "back-propagation through all time steps, Adam", adam),
+    "supervised": supervised(adam),
+    "levenberg_marquardt": sip(
+        "SIP, Lev.-Marquardt", "scale-invariant updates without a prior", LevenbergMarquardt(), adam
+    ),
+}
+
+EXPERIMENT = Experiment(
+    name="ode_parameters",
+    title="Lotka-Volterra",
+    description=__doc__,
+    simulator=simulator,
+    network=network,
+    variants=VARIANTS,
+    default_methods=("sip_generic", "adjoint", "supervised"),
+    reference="adjoint",
+    steps=500,
+    batch=32,
+    resolution=(),
+    steps_per_execution=10,
+    evaluation_examples=256,
+    table_steps=(10, 50, 100, 200, 500, 1000, 2000, 5000, 10000),
+    add_options=add_options,
+    free_options=("refine",),
+    further_results=refining(MaximumAPosteriori()),
+    reconstructions=None,
+)
+
+if __name__ == "__main__":
+    sys.exit(main(EXPERIMENT))

@@ -1,0 +1,104 @@
+"""L-BFGS inversions of acoustic records, without and with frequency continuation, beside networks: PSNR and SSIM."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_sip
+from experiments import figures
+from experiments.run import Run
+from keras_sip import plotting
+from keras_sip.comparison.tables import line
+from keras_sip.errors import check_positive_int
+
+# Widths of the low-pass, in periods of the wavelet's peak; None is the records as they are.
+SCHEDULE = (1.0, 0.5, 0.25, None)
+SSIM_WINDOW = 7
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--inversion", type=int, default=20, help="steps of each L-BFGS inversion; 0 leaves them out (default: 20)")
+    add("--shown", type=int, default=2, help="examples to invert, of the evaluation set (default: %(default)s)")
+
+
+def write(run: Run, models: Mapping[str, keras.Model]) -> None:
+    """inversion.txt and inversion.png: the `further_results` of the experiment."""
+    steps = run.options.inversion
+    if not steps:
+        return
+    check_positive_int("--inversion", steps)
+    y, x_true = run.shown_examples(check_positive_int("--shown", run.options.shown))
+    answers = {run.labels[method]: model(y, training=False).numpy() for method, model in models.items()}
+    x0 = tf.zeros_like(x_true)
+    schedule = low_pass_widths(run.simulator)
+    answers["L-BFGS"] = inverted(run.simulator, y, x0, [None], steps).numpy()
+    answers["L-BFGS, continuation"] = inverted(run.simulator, y, x0, schedule, steps).numpy()
+    text = f"{run.heading}\n{table(run.simulator, answers, x_true.numpy(), steps)}"
+    run.folder.write_text("inversion.txt", text)
+    print(f"\n{text}")
+    if figures.available():
+        drawn = plotting.field_panels([("x", {**answers, "true": x_true.numpy()}, plotting.FIELD_MAP)])
+        figures.save(drawn, run.folder.path / "inversion.png")
+
+
+def low_pass_widths(simulator: keras_sip.AcousticSurvey) -> list[float | None]:
+    """`SCHEDULE` in recorded samples."""
+    period = 1 / (simulator.frequency * simulator.dt * simulator.steps_between)
+    return [None if share is None else share * period for share in SCHEDULE]
+
+
+def inverted(
+    simulator: keras_sip.Simulator,
+    y_target: tf.Tensor,
+    x0: tf.Tensor,
+    widths: Sequence[float | None],
+    steps: int,
+    solver: keras_sip.InverseSolver | None = None,
+) -> tf.Tensor:
+    """x after `steps` steps of L-BFGS in all, shared evenly by records low-passed with one width after the other."""
+    solver = keras_sip.LBFGS() if solver is None else solver
+    x = x0
+    for number, width in enumerate(widths):
+        smooth = simulator if width is None else keras_sip.LowPassed(simulator, width=width)
+        target = y_target if width is None else smooth.filtered(y_target)
+        share = steps * (number + 1) // len(widths) - steps * number // len(widths)
+
+        @tf.function(autograph=False)
+        def refined(x, target, steps, smooth=smooth):
+            return solver.refine(smooth, x, target, steps=steps).x
+
+        x = refined(x, target, tf.constant(share)) if share else x
+    return x
+
+
+def quality(x: np.ndarray, x_true: np.ndarray, background: float) -> dict[str, float]:
+    """Means over examples of the PSNR in dB and the SSIM of the speeds; the range of the true ones is the peak."""
+    speed, true = (background * np.exp(np.asarray(values, np.float64)) for values in (x, x_true))
+    low, peak = true.min(), np.ptp(true)
+    first, second = (tf.constant((values - low) / peak, tf.float32) for values in (speed, true))
+    window = min(SSIM_WINDOW, *x.shape[1:3])
+    return {
+        "x error": float(np.mean(np.abs(x - x_true))),
+        "PSNR": float(tf.reduce_mean(tf.image.psnr(first, second, 1.0))),
+        "SSIM": float(tf.reduce_mean(tf.image.ssim(first, second, 1.0, filter_size=window))),
+    }
+
+
+def table(
+    simulator: keras_sip.AcousticSurvey, answers: Mapping[str, np.ndarray], x_true: np.ndarray, steps: int
+) -> str:
+    rows = {"background": np.zeros_like(x_true), **answers}
+    measured = {label: quality(x, x_true, simulator.background) for label, x in rows.items()}
+    lines = [
+        f"{len(x_true)} examples, {steps} L-BFGS steps in all; PSNR [dB] and SSIM of the speed of sound",
+        "",
+        line("", ("x error", "PSNR", "SSIM"), label_width=24),
+    ]
+    for label, row in measured.items():
+        cells = (f"{row['x error']:.4f}", f"{row['PSNR']:.2f}", f"{row['SSIM']:.3f}")
+        lines.append(line(label, cells, label_width=24))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,42 @@
+"""The acoustic application: inversions beside networks, and what they are compared by."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import acoustic_wave
+import keras_sip
+from experiments.options import parse_options
+from studies import waveform_inversion
+
+
+def test_quality_is_the_textbooks():
+    generator = np.random.default_rng(0)
+    x_true = 0.2 * generator.standard_normal((2, 12, 12, 1))
+    x = x_true + 0.01 * generator.standard_normal(x_true.shape)
+    measured = waveform_inversion.quality(x, x_true, 2.0)
+    speed, true = 2 * np.exp(x), 2 * np.exp(x_true)
+    mean_square = np.mean(np.square(speed - true), axis=(1, 2, 3))
+    assert measured["PSNR"] == pytest.approx(np.mean(10 * np.log10(np.ptp(true) ** 2 / mean_square)), rel=1e-4)
+    assert measured["x error"] == pytest.approx(np.mean(np.abs(x - x_true)))
+    assert 0.9 < measured["SSIM"] < waveform_inversion.quality(x_true, x_true, 2.0)["SSIM"] == pytest.approx(1.0)
+
+
+def test_inversion_with_continuation_lowers_the_objective_of_the_records_as_they_are():
+    simulator = keras_sip.AcousticWave(16, num_steps=32, receivers=4)
+    sample = simulator.sample(1, (0, 1))
+    x0 = tf.zeros_like(sample["x"])
+    x = waveform_inversion.inverted(simulator, sample["y"], x0, [4.0, None], 4)
+    before, after = (simulator.objective(simulator.forward(each), sample["y"]).numpy() for each in (x0, x))
+    assert after < 0.3 * before
+
+
+def test_networks_of_a_plane_are_given_every_shot_and_answer_on_its_grid():
+    words = ["--dimensions", "2", "--resolution", "16", "--time-steps", "16", "--receivers", "4", "--shots", "2"]
+    options = parse_options(acoustic_wave.PLANE, words)
+    simulator = acoustic_wave.PLANE.simulator(options)
+    network = acoustic_wave.PLANE.network(simulator, 0)
+    assert network.input_shape == (None, 4, 4, 2) and network.output_shape == (None, 16, 16, 1)
+    # From half a period of the peak on, whatever the sampling.
+    period = 1 / (simulator.frequency * simulator.dt * simulator.steps_between)
+    assert waveform_inversion.low_pass_widths(simulator) == [period, period / 2, period / 4, None]
