@@ -28,14 +28,8 @@ from experiments.experiment import Experiment, adjoint, sip, supervised
 from experiments.refined import add_refine_option, refining
 from experiments.runner import main
 from keras_sip import GaussNewton, MaximumAPosteriori
+from keras_sip.comparison.networks import flat_network
 from studies import waveform_inversion
-
-
-def line_network(simulator, seed):
-    inputs = keras.Input(simulator.y_shape)
-    flat = keras.layers.Flatten()(inputs)
-    x = keras_sip.MLP(flat.shape[-1], simulator.x_shape[0], (128, 128, 128), seed=seed)(flat)
-    return keras.Model(inputs, keras.layers.Reshape(simulator.x_shape)(x), name="mlp")
 
 
 def plane_network(simulator, seed):
@@ -90,12 +84,12 @@ VARIANTS = {
     ),
 }
 
-LINE = Experiment(
+EXPERIMENT = Experiment(
     name="acoustic_wave",
     title="Acoustic wave",
     description=__doc__,
     simulator=line,
-    network=line_network,
+    network=lambda simulator, seed: flat_network(simulator.y_shape, simulator.x_shape, (128, 128, 128), seed=seed),
     variants=VARIANTS,
     default_methods=("sip_generic", "adjoint", "supervised"),
     reference="adjoint",
@@ -123,7 +117,7 @@ PLANE = Experiment(
     batch=8,
     resolution=(24, 24),
     evaluation_examples=32,
-    table_steps=LINE.table_steps,
+    table_steps=EXPERIMENT.table_steps,
     add_options=add_plane_options,
     free_options=("inversion", "shown"),
     further_results=waveform_inversion.write,
@@ -136,7 +130,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--dimensions", type=int, choices=(1, 2), default=1)
     chosen, _ = parser.parse_known_args(argv)
-    return main(LINE if chosen.dimensions == 1 else PLANE, argv)
+    return main(EXPERIMENT if chosen.dimensions == 1 else PLANE, argv)
 
 
 if __name__ == "__main__":

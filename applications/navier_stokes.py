@@ -6,9 +6,10 @@ Trains a U-Net on random swirls in a uniform velocity (Section 4 of the paper, F
   python applications/navier_stokes.py --methods sip sip_paper adam_amplitudes --steps 200
   python applications/navier_stokes.py --methods sip adam --steps 200 --batch 32 --seeds 0 1 2 --resume --table1
 
-and a study of the inverse solver, with its own `--help`:
+and two studies, each with its own `--help`:
 
-  python applications/navier_stokes.py --study reverse
+  python applications/navier_stokes.py --study reverse          the inverse solver
+  python applications/navier_stokes.py --study initial_guess    solvers from good and bad starts, and from networks
 
 Writes metrics.csv (also the errors of the uniform, the swirl and the small-scale part of the velocity), table.txt,
 learning_curves.png (Fig. 7b), reconstructions.png (vorticity), flow.png (Fig. 7a), flow.gif, with --table1 also
@@ -28,9 +29,9 @@ from experiments import figures
 from experiments.baselines import adam_with, generic
 from experiments.experiment import Experiment, adjoint, sip, supervised
 from experiments.runner import main_or_study
-from keras_sip import LBFGS, Chain, GaussNewton, GradientDescent, ReverseSimulation
+from keras_sip import LBFGS, Chain, GaussNewton, GradientDescent, MaximumAPosteriori, ReverseSimulation
 from keras_sip.simulators.base import split_observation
-from studies import fluid_reverse
+from studies import fluid_reverse, initial_guess
 from studies.fluid_pictures import flow_animation, flow_figure, vorticity
 from studies.table1 import table1
 
@@ -162,7 +163,16 @@ EXPERIMENT = Experiment(
     reconstructions=vorticities,
 )
 
-STUDIES = {"reverse": fluid_reverse.main}
+STUDIES = {
+    "reverse": fluid_reverse.main,
+    "initial_guess": initial_guess.study(
+        {
+            "reverse simulation": ReverseSimulation(),
+            "Gauss-Newton, 4 CG": GaussNewton(cg_steps=4),
+            "generic": MaximumAPosteriori(),
+        }
+    ),
+}
 
 
 def run(argv: Sequence[str] | None = None) -> int:

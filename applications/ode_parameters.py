@@ -28,6 +28,7 @@ from experiments.experiment import Experiment, adjoint, sip, supervised
 from experiments.refined import add_refine_option, refining
 from experiments.runner import main
 from keras_sip import LevenbergMarquardt, MaximumAPosteriori
+from keras_sip.comparison.networks import flat_network
 
 
 def simulator(options):
@@ -41,12 +42,10 @@ def simulator(options):
 
 def network(simulator, seed):
     """Dense layers on the whole record. In linear coordinates it starts from the typical parameters, not from 0."""
-    inputs = keras.Input(simulator.y_shape)
-    flat = keras.layers.Flatten()(inputs)
-    x = keras_sip.MLP(flat.shape[-1], simulator.x_shape[0], (64, 64, 64), seed=seed)(flat)
-    if not hasattr(simulator, "bijector"):
-        x = keras.layers.Rescaling(1.0, offset=1.0)(x)
-    return keras.Model(inputs, x, name="mlp")
+    dense = flat_network(simulator.y_shape, simulator.x_shape, (64, 64, 64), seed=seed)
+    if hasattr(simulator, "bijector"):
+        return dense
+    return keras.Model(dense.input, keras.layers.Rescaling(1.0, offset=1.0)(dense.output), name="mlp")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -5,11 +5,12 @@ xi sets how differently the two directions of x act, phi how much they are coupl
   python applications/sine.py --methods sip adam --xi 32 --phi 45 --seeds 0 1 2
   python applications/sine.py --methods sip_l1 adam --map released --xi 32 --phi 45 --output runs/sine_released
 
-The paper's figure, with its search of rates and its sweeps over xi and phi, and two studies, each with its own --help:
+The paper's figure, with its search of rates and its sweeps over xi and phi, and studies, each with its own --help:
 
   python applications/sine.py --figure                  Fig. 5a to e: landscape, curves, sweeps, for six methods
   python applications/sine.py --study options           what SIP's options do to errors in x and losses in y
   python applications/sine.py --study two_stage         labels from a solver, which fail where causes are many
+  python applications/sine.py --study initial_guess     solvers from good and bad starts, and from networks
 
 --map paper is the formula printed in the paper, --map released that of the authors' published code (gamma = 10). An
 interrupted run goes on with the same command and --resume.
@@ -27,7 +28,8 @@ from ensembles import sine_figure
 from experiments.baselines import adam, generic
 from experiments.experiment import Experiment, adjoint, sip
 from experiments.runner import main_or_study
-from studies import sine_options, sine_two_stage
+from keras_sip import LBFGS, MaximumAPosteriori
+from studies import initial_guess, sine_options, sine_two_stage
 
 
 def saddle_free_newton(options):
@@ -122,7 +124,13 @@ EXPERIMENT = Experiment(
     reconstructions=None,
 )
 
-STUDIES = {"options": sine_options.main, "two_stage": sine_two_stage.main}
+STUDIES = {
+    "options": sine_options.main,
+    "two_stage": sine_two_stage.main,
+    "initial_guess": initial_guess.study(
+        {"saddle-free Newton": saddle_free_newton(None), "L-BFGS": LBFGS(), "generic": MaximumAPosteriori()}
+    ),
+}
 
 
 def run(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """What a solver makes of trained networks' answers: errors before and after, and whether error bars hold the truth."""
 
 import argparse
+import json
 from collections.abc import Callable, Mapping
 
 import keras
@@ -23,6 +24,8 @@ BATCH = 64
 EXAMPLES_DRAWN = 3
 COLUMNS = ("network", "refined", "worse", "stddev", "within 90 %")
 MEAN = "prior's mean"
+# {label: a row for each seed}.
+MEASURED = "refined.json"
 
 
 def add_refine_option(parser: argparse.ArgumentParser, steps: int = 5) -> None:
@@ -61,6 +64,7 @@ def refining(solver: keras_sip.MaximumAPosteriori) -> Callable:
             rows[label] = [refine.measured(observation, x, x_true) for x in answers]
         text = f"{run.heading}\n{refined_table(rows, steps)}"
         run.folder.write_text("refined.txt", text)
+        run.folder.write_text(MEASURED, json.dumps(rows, indent=1) + "\n")
         print(f"\n{text}")
         if figures.available():
             shown, x_shown = run.shown_examples(EXAMPLES_DRAWN)

@@ -14,8 +14,8 @@ from keras_sip import plotting
 from keras_sip.comparison.tables import line
 from keras_sip.errors import check_positive_int
 
-# Widths of the low-pass, in periods of the wavelet's peak; None is the records as they are.
-SCHEDULE = (1.0, 0.5, 0.25, None)
+# Widths of the low-pass, in periods of the wavelet's peak; 0 is the records as they are.
+SCHEDULE = (1.0, 0.5, 0.25, 0.0)
 SSIM_WINDOW = 7
 
 
@@ -35,7 +35,7 @@ def write(run: Run, models: Mapping[str, keras.Model]) -> None:
     answers = {run.labels[method]: model(y, training=False).numpy() for method, model in models.items()}
     x0 = tf.zeros_like(x_true)
     schedule = low_pass_widths(run.simulator)
-    answers["L-BFGS"] = inverted(run.simulator, y, x0, [None], steps).numpy()
+    answers["L-BFGS"] = inverted(run.simulator, y, x0, [0.0], steps).numpy()
     answers["L-BFGS, continuation"] = inverted(run.simulator, y, x0, schedule, steps).numpy()
     text = f"{run.heading}\n{table(run.simulator, answers, x_true.numpy(), steps)}"
     run.folder.write_text("inversion.txt", text)
@@ -45,33 +45,33 @@ def write(run: Run, models: Mapping[str, keras.Model]) -> None:
         figures.save(drawn, run.folder.path / "inversion.png")
 
 
-def low_pass_widths(simulator: keras_sip.AcousticSurvey) -> list[float | None]:
+def low_pass_widths(simulator: keras_sip.AcousticSurvey) -> list[float]:
     """`SCHEDULE` in recorded samples."""
     period = 1 / (simulator.frequency * simulator.dt * simulator.steps_between)
-    return [None if share is None else share * period for share in SCHEDULE]
+    return [share * period for share in SCHEDULE]
 
 
 def inverted(
     simulator: keras_sip.Simulator,
     y_target: tf.Tensor,
     x0: tf.Tensor,
-    widths: Sequence[float | None],
+    widths: Sequence[float],
     steps: int,
     solver: keras_sip.InverseSolver | None = None,
 ) -> tf.Tensor:
     """x after `steps` steps of L-BFGS in all, shared evenly by records low-passed with one width after the other."""
     solver = keras_sip.LBFGS() if solver is None else solver
+    smooth = keras_sip.LowPassed(simulator)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def refined(x, context, steps):
+        return solver.refine(smooth, x, smooth.filtered(y_target, context), context, steps=steps).x
+
     x = x0
     for number, width in enumerate(widths):
-        smooth = simulator if width is None else keras_sip.LowPassed(simulator, width=width)
-        target = y_target if width is None else smooth.filtered(y_target)
         share = steps * (number + 1) // len(widths) - steps * number // len(widths)
-
-        @tf.function(autograph=False)
-        def refined(x, target, steps, smooth=smooth):
-            return solver.refine(smooth, x, target, steps=steps).x
-
-        x = refined(x, target, tf.constant(share)) if share else x
+        context = {"low_pass": tf.fill([len(x0)], tf.constant(width, simulator.dtype))}
+        x = refined(x, context, tf.constant(share)) if share else x
     return x
 
 

@@ -1,7 +1,7 @@
 """A network for a simulator that comes without one, chosen by its shapes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -35,11 +35,14 @@ def default_network(simulator: Simulator) -> Callable[[int], keras.Model]:
         return lambda seed: FNO(shape, x_shape[-1], modes=modes, seed=seed)
     if len(shape) == len(x_shape) == 1:
         return lambda seed: MLP(shape[0], x_shape[0], seed=seed)
-    return lambda seed: _flat(shape, x_shape, seed)
+    return lambda seed: flat_network(shape, x_shape, seed=seed)
 
 
-def _flat(shape, x_shape, seed):
+def flat_network(
+    shape: tuple[int, ...], x_shape: tuple[int, ...], hidden: Sequence[int] = (32, 64, 32), *, seed: int | None = None
+) -> keras.Model:
+    """An `MLP` on the flattened input `[B, *shape]`, its output in the shape of x `[B, *x_shape]`."""
     inputs = keras.Input(shape)
     flat = keras.layers.Flatten()(inputs) if len(shape) > 1 else inputs
-    x = MLP(math.prod(shape), math.prod(x_shape), seed=seed)(flat)
+    x = MLP(math.prod(shape), math.prod(x_shape), hidden, seed=seed)(flat)
     return keras.Model(inputs, keras.layers.Reshape(x_shape)(x), name="mlp")

@@ -110,12 +110,12 @@ def runge_kutta_4(rate: Callable, step_size: float, *, start_time: float = 0.0) 
     """
 
     def moved(state, factor, slope):
-        return tf.nest.map_structure(lambda s, ds: s + tf.cast(factor * step_size, s.dtype) * ds, state, slope)
+        return tf.nest.map_structure(lambda s, ds: s + _number(factor * step_size, s.dtype) * ds, state, slope)
 
     def step(state, value, k):
         real = tf.nest.flatten(state)[0].dtype.real_dtype
-        time = tf.cast(start_time, real) + tf.cast(step_size, real) * tf.cast(k, real)
-        half, whole = tf.cast(0.5 * step_size, real), tf.cast(step_size, real)
+        half, whole = _number(0.5 * step_size, real), _number(step_size, real)
+        time = _number(start_time, real) + whole * tf.cast(k, real)
         first = rate(state, value, time)
         second = rate(moved(state, 0.5, first), value, time + half)
         third = rate(moved(state, 0.5, second), value, time + half)
@@ -124,6 +124,11 @@ def runge_kutta_4(rate: Callable, step_size: float, *, start_time: float = 0.0) 
         return moved(state, 1 / 6, slope)
 
     return step
+
+
+def _number(value, dtype):
+    """A Python number in full precision: `tf.cast` would round it to float32 first."""
+    return tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype)
 
 
 class _Loop(NamedTuple):

@@ -29,6 +29,12 @@ def test_runge_kutta_is_scipys_solution_with_order_four(mode):
     assert 3.7 < np.log2(errors[0] / errors[1]) < 4.3
 
 
+def test_a_step_in_float64_has_the_length_that_was_asked_for():
+    for value, function in ((0.3, lambda s, u, t: tf.ones_like(s)), (0.045, lambda s, u, t: t + 0 * s)):
+        end = ops.integrate(ops.runge_kutta_4(function, 0.1), tf.zeros([1], tf.float64), num_steps=3)
+        np.testing.assert_allclose(end, value, rtol=1e-14)
+
+
 def looped(x, coefficient, start, *, spacing=None, num_steps=NUM_STEPS):
     """A damped wave driven by x `[B, num_steps]`, its speed a tensor closed over; gathers with constant indices."""
     neighbours = tf.constant([1, 2, 0])

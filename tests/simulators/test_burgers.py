@@ -17,7 +17,7 @@ def cole_hopf(positions, time, viscosity, amplitude=0.6):
 
 
 def solution_error(cells):
-    simulator = keras_sip.Burgers(cells, viscosity=0.05, duration=0.5, num_steps=cells, dtype="float64")
+    simulator = keras_sip.Burgers(cells, viscosity=0.05, duration=0.5, num_steps=4 * cells, dtype="float64")
     x = cole_hopf(simulator.positions, 0.0, 0.05)[None, :, None]
     expected = cole_hopf(simulator.positions, 0.5, 0.05)
     return np.max(np.abs(simulator.forward(x)[0, :, 0] - expected))

@@ -25,8 +25,8 @@ def window_error(step_size):
 
 
 def test_observations_are_those_of_scipy_and_of_fourth_order():
-    errors = [window_error(step) for step in (0.01, 0.005)]
-    assert errors[1] < 1e-5
+    errors = [window_error(step) for step in (0.005, 0.0025)]
+    assert errors[1] < 1e-6
     assert np.log2(errors[0] / errors[1]) == pytest.approx(4.0, abs=0.3)
 
 
