@@ -82,7 +82,7 @@ def train(control, method, seed, options):
     """([{step, error, effort, seconds}], the model of all states and forces)."""
     keras.utils.set_random_seed(seed)
     fitted, whole = control.trained(method, seed, keras.optimizers.Adam(options.rate))
-    state, target = control.examples(EVALUATION, EVALUATION_SEED)
+    evaluation = control.evaluation(EVALUATION, EVALUATION_SEED)
     batches = iter(control.dataset(options.batch, seed))
     curve, seconds, step = [], 0.0, 0
     for due in evaluation_schedule(options.steps, (10, 20, 50)):
@@ -91,7 +91,7 @@ def train(control, method, seed, options):
         # The first steps are traced.
         seconds += time.perf_counter() - begin if step else 0.0
         step = due
-        curve.append({"step": step, **control.measured(whole, state, target), "seconds": seconds})
+        curve.append({"step": step, **control.measured(whole, evaluation), "seconds": seconds})
         if not options.quiet:
             print(f"{method} seed {seed}: step {step}, error {curve[-1]['error']:.4f}", flush=True)
         if losses and not np.isfinite(losses[-1]):

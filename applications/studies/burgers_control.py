@@ -111,10 +111,15 @@ class Control:
         fitted.compile(optimizer, keras_sip.HalfSumOfSquares(), jit_compile=False)
         return fitted, whole
 
-    def measured(self, whole: keras.Model, state: tf.Tensor, target: tf.Tensor) -> dict[str, float]:
+    def evaluation(self, count: int, seed) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """(states, targets, final states without a force)."""
+        state, target = self.examples(count, seed)
+        return state, target, self.state_simulator.forward(state)
+
+    def measured(self, whole: keras.Model, evaluation: tuple) -> dict[str, float]:
         """Error over that without a force, and effort, the root mean square of the change of u that forces make."""
+        state, target, free = evaluation
         final, _, forces = whole([state, target])
-        free = self.state_simulator.forward(state)
         error = tf.norm(final - target, axis=1) / tf.norm(free - target, axis=1)
         scales = tf.constant([self.force_scale(step) for step in range(self.horizon)], forces.dtype)
         effort = tf.sqrt(tf.reduce_mean(tf.square(scales[:, None, None] * forces)))
