@@ -5,7 +5,7 @@ of shots and receivers:
 
   python applications/acoustic_wave.py --methods sip_generic adjoint supervised
   python applications/acoustic_wave.py --dimensions 2 --methods supervised --inversion 40 --shown 4
-  python applications/acoustic_wave.py --dimensions 2 --resolution 64 --time-steps 400 --receivers 60 --shots 5
+  python applications/acoustic_wave.py --study inversion --resolution 64 --time-steps 400 --receivers 60 --shots 5
 
 In two dimensions inversion.txt compares the networks with L-BFGS inversions of the same records, without and with
 frequency continuation (records low-passed less and less), by PSNR and SSIM of the speed; inversion.png shows them.
@@ -26,7 +26,7 @@ import keras
 from experiments.baselines import adam, automatic, generic
 from experiments.experiment import Experiment, adjoint, sip, supervised
 from experiments.refined import add_refine_option, refining
-from experiments.runner import main
+from experiments.runner import main_or_study
 from keras_sip import GaussNewton, MaximumAPosteriori
 from keras_sip.comparison.networks import flat_network
 from studies import waveform_inversion
@@ -124,13 +124,17 @@ PLANE = Experiment(
     reconstructions=None,
 )
 
+STUDIES = {"inversion": waveform_inversion.main}
+
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """The comparison on a line or on a plane."""
+    """The comparison on a line or on a plane, or the study that `--study` names."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--dimensions", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--study", choices=STUDIES)
     chosen, _ = parser.parse_known_args(argv)
-    return main(EXPERIMENT if chosen.dimensions == 1 else PLANE, argv)
+    on_plane = chosen.dimensions == 2 or chosen.study is not None
+    return main_or_study(PLANE if on_plane else EXPERIMENT, STUDIES, argv)
 
 
 if __name__ == "__main__":

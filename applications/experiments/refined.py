@@ -54,22 +54,26 @@ def refining(solver: keras_sip.MaximumAPosteriori) -> Callable:
         refine = Refinement(run.simulator, solver, steps)
         observation, x_true = run.evaluation
         mean = np.broadcast_to(solver.prior_of(run.simulator).mean, x_true.shape)
-        rows = {MEAN: [refine.measured(observation, mean, x_true)]}
+        rows = {MEAN: [refine.measured(observation, mean, x_true)[0]]}
+        shown = {}
         for method, label in run.labels.items():
-            answers = [
-                run.trained_model(method, seed)(observation, training=False)
+            measured = [
+                refine.measured(observation, run.trained_model(method, seed)(observation, training=False), x_true)
                 for seed in run.folder.metrics.seeds(method)
                 if run.folder.checkpoint_step(method, seed)
             ]
-            rows[label] = [refine.measured(observation, x, x_true) for x in answers]
+            rows[label] = [row for row, _ in measured]
+            if measured:
+                shown[method] = measured[0][1]
         text = f"{run.heading}\n{refined_table(rows, steps)}"
         run.folder.write_text("refined.txt", text)
         run.folder.write_text(MEASURED, json.dumps(rows, indent=1) + "\n")
         print(f"\n{text}")
         if figures.available():
-            shown, x_shown = run.shown_examples(EXAMPLES_DRAWN)
-            for method, model in models.items():
-                drawn = refine.picture(shown, model(shown, training=False), x_shown)
+            y_shown, x_shown = run.shown_examples(EXAMPLES_DRAWN)
+            y_target, _ = split_observation(y_shown)
+            for method, (x, y, stddev) in shown.items():
+                drawn = plotting.answers(y_target, x, y, x_shown, stddev=stddev)
                 figures.save(drawn, run.folder.path / f"answers_{method}.png")
 
     return write
@@ -95,8 +99,8 @@ class Refinement:
         parts = [self._compiled(*batch) for batch in together]
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
-    def measured(self, observation, x, x_true) -> dict[str, float]:
-        """A row of `refined_table`."""
+    def measured(self, observation, x, x_true) -> tuple[dict[str, float], tuple]:
+        """A row of `refined_table`; x, y and standard deviations of the first refined answers, to be drawn."""
         x = self.simulator.as_x(x)
         y, x_refined, y_refined, stddev = self(observation, x)
         y_target, context = split_observation(observation)
@@ -106,13 +110,8 @@ class Refinement:
         # Rounding alone raises no objective that is seen.
         worse = np.mean(after > 1.001 * before)
         values = (error, error_refined, worse, np.mean(stddev), np.mean(within))
-        return dict(zip(COLUMNS, map(float, values), strict=True))
-
-    def picture(self, observation, x, x_true):
-        """Examples with the refined x, its error bars and the truth."""
-        _, x_refined, y_refined, stddev = self(observation, x)
-        y_target, _ = split_observation(observation)
-        return plotting.answers(y_target, x_refined, y_refined, x_true, stddev=stddev)
+        row = dict(zip(COLUMNS, map(float, values), strict=True))
+        return row, tuple(each[:EXAMPLES_DRAWN] for each in (x_refined, y_refined, stddev))
 
     def _refined(self, observation, x):
         y_target, context = split_observation(observation)

@@ -1,6 +1,8 @@
 """L-BFGS inversions of acoustic records, without and with frequency continuation, beside networks: PSNR and SSIM."""
 
 import argparse
+import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -9,10 +11,15 @@ import tensorflow as tf
 
 import keras_sip
 from experiments import figures
+from experiments.experiment import Experiment
+from experiments.options import parse_options
 from experiments.run import Run
+from experiments.runner import writing_to
 from keras_sip import plotting
+from keras_sip.comparison.comparison import EVALUATION_SEED
 from keras_sip.comparison.tables import line
 from keras_sip.errors import check_positive_int
+from keras_sip.files import write_atomically
 
 # Widths of the low-pass, in periods of the wavelet's peak; 0 is the records as they are.
 SCHEDULE = (1.0, 0.5, 0.25, 0.0)
@@ -25,24 +32,43 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--shown", type=int, default=2, help="examples to invert, of the evaluation set (default: %(default)s)")
 
 
+def main(experiment: Experiment, argv: Sequence[str] | None = None) -> int:
+    """The study: inversions alone, without networks, at any size; returns the exit code."""
+    named = dataclasses.replace(experiment, name=f"{experiment.name}_inversion", description=__doc__)
+    options = parse_options(named, argv, f"{experiment.name}.py --study inversion")
+    with writing_to(options.output) as ended:
+        simulator = experiment.simulator(options)
+        sample = simulator.sample(check_positive_int("--shown", options.shown), (0, EVALUATION_SEED))
+        compare(simulator, {}, sample["y"], sample["x"], options, experiment.heading(options))
+    return ended.code
+
+
 def write(run: Run, models: Mapping[str, keras.Model]) -> None:
     """inversion.txt and inversion.png: the `further_results` of the experiment."""
-    steps = run.options.inversion
-    if not steps:
-        return
-    check_positive_int("--inversion", steps)
-    y, x_true = run.shown_examples(check_positive_int("--shown", run.options.shown))
-    answers = {run.labels[method]: model(y, training=False).numpy() for method, model in models.items()}
-    x0 = tf.zeros_like(x_true)
-    schedule = low_pass_widths(run.simulator)
-    answers["L-BFGS"] = inverted(run.simulator, y, x0, [0.0], steps).numpy()
-    answers["L-BFGS, continuation"] = inverted(run.simulator, y, x0, schedule, steps).numpy()
-    text = f"{run.heading}\n{table(run.simulator, answers, x_true.numpy(), steps)}"
-    run.folder.write_text("inversion.txt", text)
+    if run.options.inversion:
+        y, x_true = run.shown_examples(check_positive_int("--shown", run.options.shown))
+        answers = {run.labels[method]: model(y, training=False).numpy() for method, model in models.items()}
+        compare(run.simulator, answers, y, x_true, run.options, run.heading)
+
+
+def compare(simulator, answers, y, x_true, options, heading) -> None:
+    """Inversions of y beside answers `{label: x}`, as table and picture in the output folder."""
+    steps = check_positive_int("--inversion", options.inversion)
+    x0, cost = tf.zeros_like(x_true), {}
+    for label, widths in (("L-BFGS", [0.0]), ("L-BFGS, continuation", low_pass_widths(simulator))):
+        begin = time.process_time()
+        answers[label] = inverted(simulator, y, x0, widths, steps).numpy()
+        cost[label] = time.process_time() - begin
+    text = f"{heading}\n{table(simulator, answers, x_true.numpy(), steps)}"
+    text += "".join(
+        f"{label}: {seconds:.0f} s of processor time, compiling included\n" for label, seconds in cost.items()
+    )
+    write_atomically(options.output / "inversion.txt", text.encode())
     print(f"\n{text}")
     if figures.available():
-        drawn = plotting.field_panels([("x", {**answers, "true": x_true.numpy()}, plotting.FIELD_MAP)])
-        figures.save(drawn, run.folder.path / "inversion.png")
+        # The surface on top.
+        shown = {label: np.flip(x, axis=2) for label, x in {**answers, "true": x_true.numpy()}.items()}
+        figures.save(plotting.field_panels([("x", shown, plotting.FIELD_MAP)]), options.output / "inversion.png")
 
 
 def low_pass_widths(simulator: keras_sip.AcousticSurvey) -> list[float]:

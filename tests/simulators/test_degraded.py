@@ -212,3 +212,18 @@ def test_training_on_degraded_observations_runs_and_saves(tmp_path):
     observation, _ = keras_sip.evaluation_set(simulator, 3, 0)
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded(observation), model(observation), rtol=1e-6)
+
+
+def test_noise_of_a_simulator_with_few_sensors_is_theirs_alone():
+    physical = keras_sip.DarcyFlow((8, 8), observed=0.25, dtype="float64")
+    simulator = keras_sip.Degraded(physical, noise=0.05)
+    assert simulator.has("residual") and simulator.context_shape == {"noise_level": (), "sensor_mask": (8, 8, 1)}
+    sample, clean = simulator.sample(64, SEED), physical.sample(64, SEED)["y"].numpy()
+    y, mask, level = sample["y"].numpy(), sample["context"]["sensor_mask"].numpy(), sample["context"]["noise_level"]
+    np.testing.assert_array_equal(mask, np.broadcast_to(physical.sensors, y.shape))
+    assert np.all(y[mask == 0] == 0)
+    # In units of what the 16 sensors see.
+    np.testing.assert_allclose(level, 0.05 * np.sqrt(np.sum(clean**2, axis=(1, 2, 3)) / 16), rtol=1e-12)
+    # 1,024 numbers: three standard errors of their deviation are 7 %.
+    noise = (y - clean) / level.numpy()[:, None, None, None]
+    assert np.std(noise[mask > 0]) == pytest.approx(1.0, abs=0.07)
