@@ -19,12 +19,12 @@ import sys
 
 from experiments.startup import keras_sip
 
-import keras
 import numpy as np
 import tensorflow_probability as tfp
 
 from experiments.baselines import adam, automatic, generic
 from experiments.experiment import Experiment, adjoint, sip, supervised
+from experiments.networks import starting_at
 from experiments.refined import add_refine_option, refining
 from experiments.runner import main
 from keras_sip import LevenbergMarquardt, MaximumAPosteriori
@@ -43,9 +43,7 @@ def simulator(options):
 def network(simulator, seed):
     """Dense layers on the whole record. In linear coordinates it starts from the typical parameters, not from 0."""
     dense = flat_network(simulator.y_shape, simulator.x_shape, (64, 64, 64), seed=seed)
-    if hasattr(simulator, "bijector"):
-        return dense
-    return keras.Model(dense.input, keras.layers.Rescaling(1.0, offset=1.0)(dense.output), name="mlp")
+    return dense if hasattr(simulator, "bijector") else starting_at(dense)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from experiments.startup import keras_sip
 
 from experiments.baselines import adam, automatic, generic
 from experiments.experiment import Experiment, adjoint, sip, supervised
+from experiments.networks import starting_at
 from experiments.refined import add_refine_option, refining
 from experiments.runner import main_or_study
 from keras_sip import LBFGS, LevenbergMarquardt, MaximumAPosteriori
@@ -28,6 +29,11 @@ from studies import initial_guess
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(noise=[0.1])
     add_refine_option(parser, 10)
+
+
+def network(simulator, seed):
+    """It starts at the middle of the ranges, 1 in units of x: from outside no solver finds the packet."""
+    return starting_at(keras_sip.MLP(simulator.y_shape[0], 2, (128, 128, 64), seed=seed))
 
 
 VARIANTS = {
@@ -45,7 +51,7 @@ EXPERIMENT = Experiment(
     title="Wave packet",
     description=__doc__,
     simulator=lambda options: keras_sip.WavePacket(),
-    network=lambda simulator, seed: keras_sip.MLP(simulator.y_shape[0], 2, (128, 128, 64), seed=seed),
+    network=network,
     variants=VARIANTS,
     default_methods=("sip_generic", "adjoint", "supervised"),
     reference="adjoint",

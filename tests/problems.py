@@ -195,8 +195,8 @@ PROBLEMS = [
     ),
     Problem(
         "wave_packet",
-        keras_sip.WavePacket(24, dtype="float64"),
-        _around([0.5, 9.0], spread=0.02),
+        keras_sip.WavePacket(24, width=0.3, frequencies=(0.5, 1.5), dtype="float64"),
+        _around([0.5, 1.0], spread=0.05),
         solvers=(keras_sip.LevenbergMarquardt,),
     ),
     Problem(
