@@ -24,7 +24,7 @@ import tensorflow_probability as tfp
 
 from experiments.baselines import adam, automatic, generic
 from experiments.experiment import Experiment, adjoint, sip, supervised
-from experiments.networks import starting_at
+from experiments.networks import of_standardised_input, starting_at
 from experiments.refined import add_refine_option, refining
 from experiments.runner import main
 from keras_sip import LevenbergMarquardt, MaximumAPosteriori
@@ -41,9 +41,10 @@ def simulator(options):
 
 
 def network(simulator, seed):
-    """Dense layers on the whole record. In linear coordinates it starts from the typical parameters, not from 0."""
+    """Dense layers on the standardised record. In linear coordinates it starts from the typical parameters, not 0."""
     dense = flat_network(simulator.y_shape, simulator.x_shape, (64, 64, 64), seed=seed)
-    return dense if hasattr(simulator, "bijector") else starting_at(dense)
+    dense = dense if hasattr(simulator, "bijector") else starting_at(dense)
+    return of_standardised_input(dense, simulator)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +77,8 @@ EXPERIMENT = Experiment(
     batch=32,
     resolution=(),
     steps_per_execution=10,
+    # The network standardises its input itself.
+    input_scale=1.0,
     evaluation_examples=256,
     table_steps=(10, 50, 100, 200, 500, 1000, 2000, 5000, 10000),
     add_options=add_options,

@@ -79,5 +79,7 @@ def figure(measured):
         axes.set(xscale="log", yscale="log", xlabel="window", ylabel="error in x")
         axes.set_title("dashed: networks (or the mean); full: refined", loc="left")
         axes.grid(which="major", color="0.9", linewidth=0.6)
+        for axis in (axes.xaxis, axes.yaxis):
+            figures.plain_ticks(axis)
         axes.legend(fontsize=7)
     return drawn

@@ -11,7 +11,7 @@ import darcy_flow
 import keras_sip
 import ode_parameters
 import wave_packet
-from experiments import results, runner
+from experiments import networks, results, runner
 from experiments.options import degraded, parse_options
 from experiments.refined import Refinement
 from studies import initial_guess
@@ -47,6 +47,15 @@ def test_two_phase_media_have_two_values():
     options = parse_options(darcy_flow.EXPERIMENT, ["--data", "two_phase", "--resolution", "8"])
     x = darcy_flow.EXPERIMENT.simulator(options).sample(4, (0, 1))["x"].numpy()
     np.testing.assert_allclose(np.unique(x), np.log([3.0, 12.0]), rtol=1e-6)
+
+
+def test_networks_see_each_datum_with_mean_0_and_deviation_1():
+    simulator = keras_sip.LotkaVolterra()
+    inputs = keras.Input(simulator.y_shape)
+    seen = networks.of_standardised_input(keras.Model(inputs, inputs), simulator)
+    x = np.asarray(seen(simulator.sample(256, (1, 0))["y"]))
+    # 256 other samples of heavy tails: four standard errors of a mean are 0.25.
+    assert np.max(np.abs(x.mean(axis=0))) < 0.35 and 0.6 < np.min(x.std(axis=0)) < np.max(x.std(axis=0)) < 1.6
 
 
 @pytest.mark.parametrize("coordinates", ["log", "linear"])
