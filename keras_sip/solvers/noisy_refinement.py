@@ -33,14 +33,15 @@ def is_needed(solver: InverseSolver | None, simulator: Any, context: dict | None
 def refine_noisy(
     simulator: Any, x0: tf.Tensor, y_target: tf.Tensor, context: dict | None, *, steps: int | tf.Tensor
 ) -> SolverResult:
-    """Up to `steps` times x + dx, dx = argmin |r(x) + J dx|^2 / sigma^2 + |dx|^2_{(s C)^-1} (+ |x + dx - m|^2_{C^-1}).
+    """Up to `steps` times x + dx,   dx = argmin |r(x) + J dx|^2 / sigma^2 + |dx|^2_{(s C)^-1}.
 
-    N(m, C) are the simulator's samples, the last term only where P is not diagonal in a basis, and s is what the residual says of the answer's error,
+    C is the covariance of the simulator's samples, and s what the residual says of the answer's error,
 
         s = (|r|^2 / sigma^2 - M) / tr(J C J^T / sigma^2),   0 <= s <= 1,   M the number of data:
 
     an answer that explains y to its noise stays as it is, and no step goes far below the noise (discrepancy principle).
-    Where the network knows more of x than a Gaussian does, that is kept. No residual gets larger.
+    Where the network knows more of x than a Gaussian does, that is kept. Where P is not diagonal in a basis, the prior
+    itself, |x + dx - m|^2_{C^-1}, is added: far steps are the uncertain ones. No residual gets larger.
 
     Source: Hanke and Groetsch, Nonstationary iterated Tikhonov regularization, J. Optim. Theory Appl. 98 (1998); s by
     moments as in Efron and Morris, Stein's estimation rule and its competitors (1973).
