@@ -95,10 +95,9 @@ def test_with_known_noise_refining_is_no_fit_of_noise():
     start, result = model(observation), model.refine(observation, 5)
     errors = [np.mean(simulator.distance(each, x)) for each in (start, result.x)]
     inverted = np.mean(simulator.distance(simulator.inverse(observation["y"], start, observation["context"]), x))
-    print("ERR", errors, inverted)
-    assert errors[1] < 0.8 * min(errors[0], inverted)
+    assert errors[1] < 0.5 * min(errors[0], inverted)
     y, context = keras_sip.split_observation(observation)
-    assert np.all(result.objective <= simulator.objective(simulator(start), y, context))
+    assert np.all(result.objective.numpy() <= simulator.objective(simulator(start), y, context).numpy())
     # An answer that explains y to its noise stays.
     exact = noisy_refinement.refine_noisy(simulator, x, y, context, steps=5)
     assert np.mean(simulator.distance(exact.x, x)) < 0.02
