@@ -27,7 +27,8 @@ def directional_products(problem, x, directions):
       in one vectorised sweep (processor time for 24 directions, batch 16, in adjoint evaluations: Darcy flow 12 x 12
       1.9 instead of 6.2 in turn and 6.9 with the batch repeated; acoustic wave, 64 cells and 200 time steps, 1.2
       instead of 6.8 and 2.0).
-    - Large ones: one linearisation, and the directions in turn.
+    - Large ones, and where XLA may have to compile them (on GPUs, and for simulators that prefer it), one
+      linearisation and the directions in turn: XLA has no vectorised loops.
     """
     count = len(directions)
     if not count:
@@ -41,11 +42,17 @@ def directional_products(problem, x, directions):
     def along(direction):
         return jvp(tf.zeros_like(x) + direction)
 
-    products = _vectorised(along, directions, x.dtype) if largest <= LARGEST_VECTORISED else None
+    vectorises = largest <= LARGEST_VECTORISED and not _may_be_compiled(problem.simulator)
+    products = _vectorised(along, directions, x.dtype) if vectorises else None
     if products is None:
         products = tf.map_fn(along, tf.constant(directions, x.dtype))
     products = tf.reshape(products, [count, -1, residual.shape[1:].num_elements()])
     return residual, tf.transpose(products, [1, 0, 2])
+
+
+def _may_be_compiled(simulator):
+    """Whether XLA may be asked to compile P: nothing tells while it is traced."""
+    return bool(simulator.prefers_xla or tf.config.list_physical_devices("GPU"))
 
 
 def _repeated(problem, x, directions):
