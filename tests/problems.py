@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import keras_sip
 
@@ -176,6 +177,12 @@ PROBLEMS = [
         "curved_nondimensional",
         keras_sip.Nondimensional(CURVED, x_scale=[0.1, 1.0, 10.0]),
         _normal_pair(BATCH, 3, unit=1 / np.array([0.1, 1.0, 10.0])),
+    ),
+    Problem(
+        "positive",
+        keras_sip.Constrained(CURVED, tfp.bijectors.Softplus()),
+        _normal_pair(BATCH, 3),
+        solvers=(keras_sip.GaussNewton, keras_sip.GradientDescent),
     ),
     Problem("masked_sensors", MaskedSensors(), _normal_pair(BATCH, 3), _mask(BATCH)),
     Problem(

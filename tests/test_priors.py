@@ -216,3 +216,14 @@ def test_a_prior_of_another_shape_and_a_simulator_without_samples_are_refused():
         GaussianPrior(np.zeros(3), np.eye(4))
     with pytest.raises(ValueError, match="spectrum"):
         GaussianPrior(np.zeros((4, 4, 1)), np.zeros((0, 4, 4, 1)), spectrum=np.ones(3))
+
+
+def test_dense_prior_is_the_same_gaussian(prior):
+    whole = prior.dense()
+    assert whole.spectrum is None
+    covariance = dense(prior, prior.covariance)
+    unit = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
+    np.testing.assert_allclose(dense(whole, whole.covariance) / unit, covariance / unit, atol=1e-10)
+    np.testing.assert_array_equal(whole.mean, prior.mean)
+    np.testing.assert_allclose(whole.stddev, prior.stddev, rtol=1e-8)
+    assert whole.dense() is whole

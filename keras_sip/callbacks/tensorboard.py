@@ -11,13 +11,18 @@ import numpy as np
 
 from keras_sip import plotting
 from keras_sip._on_use import event_files
+from keras_sip.callbacks.calibration import CalibrationPanel
 from keras_sip.callbacks.follower import Follower
 from keras_sip.callbacks.probe import Probe
 from keras_sip.errors import check_number, check_positive_int, three_part
 
 # Charts of the "Custom Scalars" page, by regular expressions of tags.
 LAYOUT = {
-    "Learning": {"error in x": ["x_error/.*"], "loss in y": ["loss/.*"]},
+    "Learning": {
+        "error in x": ["x_error/.*"],
+        "loss in y": ["loss/.*"],
+        "share of truths inside error bars": ["calibration/.*intervals"],
+    },
     "Solver health": {
         "share of examples failed": ["solver/failed.*"],
         "share not descending": ["solver/not_descending"],
@@ -47,6 +52,8 @@ class SIPTensorBoard(Follower):
       gradient, in units of x_scale; a histogram of the updates' entries;
     - pictures: y_target, simulated y, x, true x and errors as `keras_sip.plotting.answers` draws them (needs
       matplotlib);
+    - calibration of error bars when fit ends, where the model's solver gives them and true x are known: how often
+      central 50, 80 and 95 % intervals hold the truth, as curves over several fits and as a picture;
     - hyper-parameters, and a layout that groups the curves on the "Custom Scalars" page.
 
     Time in the event files is training time, without compiling and without what happens between steps: choose
@@ -66,6 +73,7 @@ class SIPTensorBoard(Follower):
         hyperparameters: {name: number or text} to add to those of model and optimizer.
         draw: `(y_target, x, y, x_true) -> Figure` in place of `plotting.answers`.
         max_share: Of the training time, for evaluations that have no fixed interval.
+        calibration: Examples of the evaluation set whose error bars are judged; 0 judges none.
     """
 
     def __init__(
@@ -79,6 +87,7 @@ class SIPTensorBoard(Follower):
         hyperparameters: Mapping[str, float | str] | None = None,
         draw: Callable | None = None,
         max_share: float = 0.015,
+        calibration: int = 32,
     ) -> None:
         super().__init__()
         self.folder, self.evaluation = folder, evaluation
@@ -88,6 +97,7 @@ class SIPTensorBoard(Follower):
         self.hyperparameters = _plain(hyperparameters or {})
         self.draw = draw
         self.max_share = check_number("max_share", max_share, maximum=1.0)
+        self.calibration = check_positive_int("calibration", calibration, minimum=0)
         self._evaluated_at: int | None = None
         # An EventWriter and a Probe from the start of fit on.
         self.writer: Any = None
@@ -135,6 +145,9 @@ class SIPTensorBoard(Follower):
     def on_train_end(self, logs: dict | None = None) -> None:
         if self._probe is not None and self._evaluated_at != self.step:
             self._evaluate()
+        panel = CalibrationPanel(self.model, self.evaluation, self.calibration)
+        if panel.possible:
+            panel.write(self.writer, self.step, self._now)
         self.close()
 
     def close(self) -> None:

@@ -8,13 +8,13 @@ import tensorflow as tf
 
 from keras_sip._on_use import statistics
 from keras_sip.data import evaluation_set
+from keras_sip.diagnostics.coverage import Coverage, draw_coverage
 from keras_sip.diagnostics.findings import Check, Findings, described, examine, failed, note, passed
 from keras_sip.errors import check_positive_int, three_part
 from keras_sip.simulators.base import split_observation
 from keras_sip.solvers.base import InverseSolver
 from keras_sip.solvers.problem import half_square
 
-LEVELS = (0.5, 0.8, 0.95)
 # A share off by more than this, and by more than so many standard errors, is off.
 LARGEST_OFFSET = 0.05
 STANDARD_ERRORS = 3.0
@@ -62,11 +62,7 @@ class CalibrationFindings(Findings):
 
         with plotting.figure(width=6.0, height=2.8) as drawn:
             shares, histogram = drawn.subplots(1, 2)
-            levels = list(self.coverage)
-            shares.axline((0, 0), slope=1.0, color="0.6", linewidth=0.8)
-            errors = [2 * self.standard_error[level] for level in levels]
-            shares.errorbar(levels, list(self.coverage.values()), errors, fmt="o", color=plotting.LINE_COLOURS[0])
-            shares.set(xlabel="stated coverage", ylabel="observed", xlim=(0, 1), ylim=(0, 1))
+            draw_coverage(shares, Coverage(self.coverage, self.standard_error, self.spread))
             counts = np.histogram(self.ranks, bins=BINS, range=(-0.5, DRAWS + 0.5))[0]
             histogram.stairs(counts, np.linspace(0, 1, BINS + 1), fill=True, color=plotting.LINE_COLOURS[1])
             histogram.axhline(self.ranks.size / BINS, color="0.4", linewidth=0.8)
@@ -154,19 +150,14 @@ class _Case:
 
 
 def _coverage(case):
-    away = np.abs(case.x - case.mean) / case.stddev
-    coverage, errors, off = {}, {}, []
-    for level in LEVELS:
-        inside = np.mean(away <= statistics.norm.ppf(0.5 + level / 2), axis=1)
-        coverage[level] = float(np.mean(inside))
-        errors[level] = float(np.std(inside) / np.sqrt(len(inside)))
-        offset = coverage[level] - level
-        if abs(offset) > max(LARGEST_OFFSET, STANDARD_ERRORS * errors[level]):
-            off.append(offset)
-    spread = float(np.sqrt(np.mean(np.square(away))))
-    text = ", ".join(f"{100 * level:.0f} % intervals hold {100 * share:.1f} %" for level, share in coverage.items())
-    text += f"; errors are {spread:.2f} times the error bars"
-    values = {"coverage": coverage, "standard_error": errors, "spread": spread}
+    found = Coverage.of(case.x, case.mean, case.stddev)
+    off = []
+    for level, share in found.shares.items():
+        if abs(share - level) > max(LARGEST_OFFSET, STANDARD_ERRORS * found.standard_errors[level]):
+            off.append(share - level)
+    text = ", ".join(f"{100 * level:.0f} % intervals hold {100 * share:.1f} %" for level, share in found.shares.items())
+    text += f"; errors are {found.spread:.2f} times the error bars"
+    values = {"coverage": found.shares, "standard_error": found.standard_errors, "spread": found.spread}
     if not off:
         return passed(text, **values)
     if min(off) < 0:

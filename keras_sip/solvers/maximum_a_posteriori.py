@@ -14,6 +14,7 @@ from keras_sip.priors import GaussianPrior, Whitened
 from keras_sip.simulators.nondimensional import Nondimensional
 from keras_sip.solvers import spectral_posterior
 from keras_sip.solvers.base import InverseSolver, SolverResult, Step
+from keras_sip.solvers.directional_products import component_products, directional_products
 from keras_sip.solvers.discrepancy import noise_objective
 from keras_sip.solvers.linear_model import check_least_squares
 from keras_sip.solvers.problem import InverseProblem, half_square
@@ -21,8 +22,6 @@ from keras_sip.solvers.status import Status
 from keras_sip.solvers.whitened_problem import (
     WhitenedModel,
     WhitenedProblem,
-    component_products,
-    directional_products,
     noise_deviation,
     squared_norm,
 )
@@ -70,6 +69,7 @@ class MaximumAPosteriori(InverseSolver):
     - J C^(1/2) of the components is formed by forward-mode products of all of them at once, and the small system solved
       exactly; a step that does not lower the sum above is shortened.
     - With `rest_steps` conjugate gradients find what the components leave out: see `WhitenedModel.full_step`.
+    - `refine` and `posterior` work in all of the prior, dense, where x is small enough: components cap an answer.
     - Where P is linear and diagonal in a Fourier, sine or cosine basis to rounding, which is measured
       (`DiagonalForm.measured`), the minimum is found mode by mode, in one step.
 
@@ -92,6 +92,8 @@ class MaximumAPosteriori(InverseSolver):
         rest_steps: CG steps in what the components leave out, two simulations each; 0 leaves it at the prior's mean.
         max_tries: Shares of a step that are tried, each a quarter of the one before.
         spectral: Whether to look for a basis in which P is diagonal.
+        largest_dense: Up to so many unknowns `refine` and `posterior` take the whole covariance, with one product with
+            J for each of them; above, or with 0, the components that training takes (and `rest_steps`).
     """
 
     on_failure: str = "zero"
@@ -101,6 +103,7 @@ class MaximumAPosteriori(InverseSolver):
     rest_steps: int = 0
     max_tries: int = 4
     spectral: bool = True
+    largest_dense: int = 1024
 
     def __post_init__(self):
         super().__post_init__()
@@ -108,6 +111,7 @@ class MaximumAPosteriori(InverseSolver):
         check_choice("anchor", self.anchor, ANCHORS)
         check_positive_int("rest_steps", self.rest_steps, minimum=0)
         check_positive_int("max_tries", self.max_tries)
+        check_positive_int("largest_dense", self.largest_dense, minimum=0)
         if self.prior is not None and not isinstance(self.prior, GaussianPrior):
             raise TypeError(
                 three_part(
@@ -135,8 +139,18 @@ class MaximumAPosteriori(InverseSolver):
         """The prior in the units of a simulator's x, with a rest only where it takes part."""
         if isinstance(simulator, Nondimensional):
             return self.prior_of(simulator.physical).rescaled(simulator.scale)
-        prior = measured_prior(simulator) if self.prior is None else self.prior
+        prior = self._physical_prior(simulator)
         return prior if self.rest_steps else prior.without_rest()
+
+    def for_answers(self, simulator):
+        """The solver of `refine` and `posterior`: in all of the prior, dense, up to `largest_dense` unknowns.
+
+        Steps of training are cheap instead, in the prior's components.
+        """
+        prior = self._physical_prior(simulator)
+        if prior.spectrum is None or prior.size > self.largest_dense or self.form_of(simulator) is not None:
+            return self
+        return self.with_options(prior=prior.dense(), rest_steps=0)
 
     def form_of(self, simulator):
         """The measured `DiagonalForm` and the prior's spectrum in its basis, or None."""
@@ -214,8 +228,9 @@ class MaximumAPosteriori(InverseSolver):
             x, update, num_steps = batched.where_example(asked, (result.x, result.update, result.num_steps), none)
             result = result._replace(x=x, update=update, num_steps=num_steps)
         else:
+            solver = self.for_answers(simulator)
             problem = InverseProblem(simulator, y_target, context).scaled_at(x0, y0)
-            progress = self._iterate(problem, self._start(problem, x0), steps)
+            progress = solver._iterate(problem, solver._start(problem, x0), steps)
             result = SolverResult(
                 progress.x, progress.update, None, progress.status, progress.num_steps, None, progress.optimality
             )
@@ -241,10 +256,15 @@ class MaximumAPosteriori(InverseSolver):
         form = self.form_of(simulator)
         if form is not None:
             return form.posterior(problem, self.noise)
-        solver = self.with_options(anchor="prior")
+        solver = self.for_answers(simulator).with_options(anchor="prior")
         progress = solver._iterate(problem, solver._start(problem, x), steps)
+        return solver._around(problem, progress.x)
+
+    def _around(self, problem, x):
+        """The `Posterior` with P linearised at x."""
+        simulator = problem.simulator
         prior, full = self.prior_of(simulator), self.prior_of_posterior(simulator)
-        z = self._position(prior, progress.x)
+        z = self._position(prior, x)
         at_mean = tf.nest.map_structure(tf.zeros_like, z)
         if full.spectrum is None:
             model = self._model(problem, prior, z, at_mean)
@@ -259,9 +279,16 @@ class MaximumAPosteriori(InverseSolver):
 
     def prior_of_posterior(self, simulator):
         """The prior with its rest, which error bars have whether the solver looks for it or not."""
-        if isinstance(simulator, Nondimensional):
-            return self.prior_of_posterior(simulator.physical).rescaled(simulator.scale)
-        return measured_prior(simulator) if self.prior is None else self.prior
+        form = self.form_of(simulator)
+        if form is not None:
+            return form.prior
+        prior = self.for_answers(simulator)._physical_prior(simulator)
+        return prior.rescaled(simulator.scale) if isinstance(simulator, Nondimensional) else prior
+
+    def _physical_prior(self, simulator):
+        """The prior in the physical units of x, with its rest."""
+        physical = simulator.physical if isinstance(simulator, Nondimensional) else simulator
+        return measured_prior(physical) if self.prior is None else self.prior
 
     def get_config(self):
         config = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -35,19 +35,35 @@ class SpectralPosterior:
         """The x above, exact for a linear P; noise of no known level is relative to the residual at `here`."""
         residual = problem.residual(start)
         variance = self._variance_of_noise(problem, residual if here is None else problem.residual(here), noise)
+        return start + self._change(problem, residual, variance, 1.0)
+
+    def change(self, problem, x, noise):
+        """dx of `noisy_refinement.refine_noisy`, the prior s times as wide."""
+        residual = problem.residual(x)
+        variance = self._variance_of_noise(problem, residual, noise)
+        square = tf.reduce_sum(tf.square(residual), axis=list(range(1, residual.shape.rank)), keepdims=True)
+        signal = np.square(np.abs(self.transfer)) * self.prior.floored_spectrum * self._scale_square()
+        many = spectral_bases.multiplicity(self.prior.x_shape, self.basis)
+        unit = batched.expand(1.0 / problem.scale, residual)
+        expected = tf.square(unit * float(np.sqrt(np.sum(many * signal)))) / variance
+        width = width_of_error(square / variance, float(self.prior.size), expected)
+        return self._change(problem, residual, variance, width)
+
+    def _change(self, problem, residual, variance, width):
+        """From where the residual was taken to the minimum; `width` `[B, 1, ...]`, a factor on the covariance."""
         signal = self.prior.floored_spectrum * self._scale_square()
         # T in the unit of the problem: r / m = T (x - x*) / m.
         modes = spectral_bases.modes(residual, self.basis)
         unit = batched.expand(1.0 / problem.scale, residual)
         transfer = np.broadcast_to(self.transfer, signal.shape)
         # In units of the largest factor, squares stay representable.
-        largest = max(float(np.max(np.abs(transfer))), np.finfo(start.dtype.as_numpy_dtype).tiny)
-        relative = tf.constant(np.square(np.abs(transfer / largest)) * signal, start.dtype)
+        largest = max(float(np.max(np.abs(transfer))), np.finfo(residual.dtype.as_numpy_dtype).tiny)
+        relative = tf.constant(np.square(np.abs(transfer / largest)) * signal, residual.dtype)
         damping = tf.square(tf.sqrt(variance) / (unit * largest))
-        gain = tf.constant(signal, start.dtype) / (relative + damping)
+        gain = width * tf.constant(signal, residual.dtype) / (width * relative + damping)
         directed = modes * tf.cast(gain, modes.dtype) * tf.constant(np.conj(transfer / largest), modes.dtype)
         change = spectral_bases.field_of_modes(directed, self.basis, self.prior.x_shape)
-        return start - change / (unit * largest)
+        return -change / (unit * largest)
 
     def posterior(self, problem, noise):
         """A `Posterior` without components, the rest's spectrum as y leaves it."""
@@ -74,6 +90,11 @@ class SpectralPosterior:
         """sigma^2 `[B, 1, ...]` in the unit of the problem; of noise that differs between data the mean."""
         square = tf.square(noise_deviation(problem, residual, noise))
         return tf.reduce_mean(square, axis=list(range(1, residual.shape.rank)), keepdims=True)
+
+
+def width_of_error(square, data, expected):
+    """s `[B, ...]`: by how much |r|^2 / sigma^2 exceeds the number of data, over what the whole prior makes of it."""
+    return tf.clip_by_value((square - data) / tf.where(expected > 0, expected, tf.ones_like(expected)), 0.0, 1.0)
 
 
 def measured(simulator, prior=None):

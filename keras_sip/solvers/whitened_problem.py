@@ -5,19 +5,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_sip.ops import batched, derivatives, spectral_bases
+from keras_sip.ops import batched, spectral_bases
 from keras_sip.ops.conjugate_gradient import conjugate_gradient
 from keras_sip.priors import Whitened
-from keras_sip.solvers.problem import InverseProblem, half_square
+from keras_sip.solvers.problem import half_square
 
 # What a simulation and a difference leave in each datum, in roundings of its size.
 ROUNDINGS = 4
 # Newton steps for the damping that gives a step of the trust region's radius.
 SECULAR_STEPS = 4
 CG_TOLERANCE = 1e-3
-# Directions are differentiated together where x and y have at most so many numbers: there the number of operations
-# counts, not their size.
-LARGEST_TOGETHER = 64
 # Random fields that tell how a simulator's own residual passes noise in y on.
 NOISE_PROBES = 8
 
@@ -195,51 +192,6 @@ class WhitenedModel:
         curvature = tf.reduce_sum(tf.square(moved), axis=1) + squared_norm(step)
         dtype = self._residual.dtype
         return WhiteStep(tf.nest.map_structure(lambda t: tf.cast(t, dtype), step), slope, curvature)
-
-
-def component_products(problem, x, prior):
-    """(r `[B, ...]`, J F^T `[B, k, M]`): the residual and its derivative along every component."""
-    return directional_products(problem, x, prior.factor)
-
-
-def directional_products(problem, x, directions):
-    """(r `[B, ...]`, J d `[B, k, M]`) for the k directions d `[k, *x_shape]`, NumPy, the same in all examples.
-
-    Small problems by forward mode, all directions at once: the batch is repeated along its axis. Larger ones from one
-    linearisation, whose intermediate results and factorisations serve all directions, one after the other (Darcy flow,
-    12 x 12 cells, batch 16, 24 directions on two CPU cores: 9 adjoint evaluations instead of 16, with
-    `tf.linalg.solve` in the process 24 instead of 180).
-    """
-    count = len(directions)
-    if not count:
-        residual = problem.residual(x)
-        return residual, tf.zeros([tf.shape(x)[0], 0, residual.shape[1:].num_elements()], x.dtype)
-    if max(x.shape[1:].num_elements(), problem.y_target.shape[1:].num_elements()) > LARGEST_TOGETHER:
-        return _in_turn(problem, x, directions)
-    repeated = repeated_problem(problem, count)
-    directions = tf.tile(tf.constant(directions, x.dtype), [tf.shape(x)[0], *[1] * (x.shape.rank - 1)])
-    points = tf.repeat(x, count, axis=0)
-    residual, products = derivatives.jvp(repeated.residual, points, directions)
-    entries = residual.shape[1:].num_elements()
-    first = tf.reshape(residual, [-1, count, *residual.shape[1:]])[:, 0]
-    return first, tf.reshape(products, [-1, count, entries])
-
-
-def _in_turn(problem, x, directions):
-    *_, residual, jvp, _ = problem.linearize(x)
-    products = tf.map_fn(lambda direction: jvp(tf.zeros_like(x) + direction), tf.constant(directions, x.dtype))
-    products = tf.reshape(products, [len(directions), -1, residual.shape[1:].num_elements()])
-    return residual, tf.transpose(products, [1, 0, 2])
-
-
-def repeated_problem(problem, count):
-    """The same problem with every example `count` times, one after the other."""
-
-    def repeat(tensor):
-        return tf.repeat(tensor, count, axis=0)
-
-    context = problem.context and {name: repeat(entry) for name, entry in problem.context.items()}
-    return InverseProblem(problem.simulator, repeat(problem.y_target), context, repeat(problem.scale))
 
 
 def noise_deviation(problem, residual, relative):

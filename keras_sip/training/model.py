@@ -47,6 +47,9 @@ class SIPModel(AnsweringModel):
         x_scale: Size of the components of x, broadcast against `[B, *x_shape]`. None takes the simulator's; 1 is off.
         input_scale: Size of the network's inputs by channel. None measures it on the simulator's samples, where it has
             them; 1 is off (the paper's setting).
+        x_bijector: g of a positive or bounded x = g(u), a `tfp.bijectors.Bijector`: short for the simulator
+            `Constrained(simulator, x_bijector)`. Data, answers and posteriors of the model are then those of u;
+            `model.simulator.to_physical(u)` is x, `model.simulator.from_physical(x)` the label of an x.
 
     Attributes:
         physics: The `ScaledPhysics` of simulator, x_scale and solver.
@@ -63,12 +66,14 @@ class SIPModel(AnsweringModel):
         batch_reduction: Literal["sum", "mean"] = "mean",
         x_scale: Any = None,
         input_scale: Any = None,
+        x_bijector: Any = None,
         name: str | None = None,
         **kwargs: Any,
     ):
         method = methods.get(method)
         solver = method.solver if solver is None else solver
-        super().__init__(network, simulator, solver, x_scale=x_scale, input_scale=input_scale, name=name, **kwargs)
+        units = {"x_scale": x_scale, "input_scale": input_scale, "x_bijector": x_bijector}
+        super().__init__(network, simulator, solver, **units, name=name, **kwargs)
         self.method = method
         self.batch_reduction = check_choice("batch_reduction", batch_reduction, REDUCTIONS)
         self.method.check(self.physics)

@@ -11,6 +11,7 @@ from keras_sip.errors import three_part
 from keras_sip.ops import batched
 from keras_sip.simulators.base import Simulator, check_simulator_interface
 from keras_sip.simulators.nondimensional import Nondimensional
+from keras_sip.solvers import noisy_refinement
 from keras_sip.solvers.base import InverseSolver, SolverResult
 from keras_sip.solvers.maximum_a_posteriori import posterior_solver
 from keras_sip.solvers.problem import half_square
@@ -131,14 +132,17 @@ class ScaledPhysics:
     def refine(self, z: tf.Tensor, y_target: tf.Tensor, context: dict | None, steps: int | tf.Tensor) -> SolverResult:
         """The solver's answer from z after at most `steps` steps, with y, optimality and, in float64, the objective.
 
-        No example's objective gets worse.
+        No example's objective gets worse. Where the noise of y is known and the solver has no prior, one measured on
+        the simulator's samples keeps the answer from a fit of noise.
         """
         if self.solver is None:
             raise ValueError(
                 three_part("a model with a solver", "solver=None", "Make the model with one, such as GaussNewton().")
             )
 
-        result = self.solver.refine(self.scaled, z, y_target, context, steps=steps)
+        noisy = noisy_refinement.is_needed(self.solver, self.scaled, context)
+        refine = noisy_refinement.refine_noisy if noisy else self.solver.refine
+        result = refine(self.scaled, z, y_target, context, steps=steps)
         return result._replace(objective=self.loss(result.y, y_target, context))
 
     def posterior(self, z: tf.Tensor, y_target: tf.Tensor, context: dict | None, steps: int | tf.Tensor) -> "Posterior":

@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import keras_sip
 from keras_sip.callbacks import SIPTensorBoard
+from keras_sip.callbacks.calibration import CalibrationPanel
 from keras_sip.callbacks.follower import Follower
 from keras_sip.callbacks.tensorboard import SECONDS_A_PICTURE
 
@@ -130,6 +131,30 @@ def test_a_run_that_goes_on_replaces_what_was_written_after_its_start(tmp_path):
     events = plugin_event_accumulator.EventAccumulator(str(tmp_path), {"tensors": 0})
     events.Reload()
     assert [float(tf.make_ndarray(event.tensor_proto)) for event in events.Tensors("loss/training")] == [2.0, 2.0, 2.0]
+
+
+def test_calibration_of_error_bars_is_written_when_fit_ends(tmp_path, monkeypatch):
+    simulator = keras_sip.Degraded(keras_sip.Poisson((6, 6)), noise=0.1)
+    evaluation = keras_sip.evaluation_set(simulator, 40, 1)
+    network = keras_sip.UNet((6, 6, 1), 1, levels=1, filters=2, seed=0)
+    model = keras_sip.SIPModel(network, simulator, keras_sip.MaximumAPosteriori(), "adjoint")
+    model.compile("adam")
+    board = SIPTensorBoard(tmp_path, evaluation, pictures=0, calibration=24)
+    # What else is measured is looked at above.
+    monkeypatch.setattr(board, "_evaluate", lambda *args, **kwargs: None)
+    model.fit(keras_sip.dataset(simulator, 4, 0), steps_per_epoch=2, verbose=0, callbacks=[board])
+    events = EventAccumulator(str(tmp_path), {"tensors": 0})
+    events.Reload()
+    observation, x = tf.nest.map_structure(lambda entry: entry[:24], evaluation)
+    posterior = model.posterior(observation)
+    away = np.abs(x - posterior.mean()) / posterior.stddev()
+    for level, quantile in ((50, 0.67449), (80, 1.28155), (95, 1.95996)):
+        (event,) = events.Tensors(f"calibration/{level} % intervals")
+        assert event.step == 2
+        np.testing.assert_allclose(tf.make_ndarray(event.tensor_proto), np.mean(away <= quantile), atol=1e-6)
+    assert events.Tensors("calibration")
+    # No solver that gives error bars: nothing is measured.
+    assert not CalibrationPanel(make_model(), EVALUATION, 24).possible
 
 
 def test_without_fixed_intervals_evaluations_keep_to_their_share_the_last_included(tmp_path):

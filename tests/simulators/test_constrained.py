@@ -73,6 +73,18 @@ def test_copies_and_configs_are_equal_simulators(bijector):
         assert other.get_config() == simulator.get_config()
 
 
+def test_a_bijector_given_to_a_model_is_that_of_its_simulator(tmp_path):
+    network = keras_sip.MLP(3, 2, hidden=(8,), seed=0)
+    model = keras_sip.SIPModel(network, Rates(), keras_sip.LevenbergMarquardt(), x_bijector=BOUNDED)
+    expected = keras_sip.SIPModel(network, keras_sip.Constrained(Rates(), BOUNDED), keras_sip.LevenbergMarquardt())
+    y = Rates().sample(4, (0, 2))["y"]
+    np.testing.assert_array_equal(model.refine(y, 3).x, expected.refine(y, 3).x)
+    x = model.simulator.to_physical(model(y))
+    assert np.all((x > 0) & (x < 4))
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(y), model(y))
+
+
 def test_network_solver_and_posterior_stay_within_the_bounds():
     simulator = keras_sip.Constrained(Rates(), BOUNDED)
     model = keras_sip.SIPModel(keras_sip.MLP(3, 2, hidden=(8,), seed=0), simulator, keras_sip.MaximumAPosteriori())

@@ -165,6 +165,7 @@ def test_automatic_choice_goes_from_the_most_to_the_least_knowing_and_says_why_i
         (keras_sip.NavierStokes((8, 8)), "ReverseSimulation", "run backward in time"),
         (problems.CURVED, "LevenbergMarquardt", "x or y is small enough for a dense Jacobian"),
         (problems.MaskedSensors(), "MaximumAPosteriori", "samples of x give a prior"),
+        (keras_sip.from_function(problems.tanh_process, 2), "LevenbergMarquardt", "x has one or two components"),
         (keras_sip.from_function(problems.tanh_process, 40), "LevenbergMarquardt", "too large for a dense Jacobian"),
         (keras_sip.from_function(lambda x: x[:, :4], 96), "LevenbergMarquardt", "x or y is small enough"),
         (keras_sip.Nondimensional(problems.CURVED), "LevenbergMarquardt", f"for {problems.CURVED!r}: "),

@@ -326,6 +326,53 @@ def test_conjugate_gradients_find_what_the_components_leave_out(poisson):
     assert np.all(many.status == Status.CONVERGED)
 
 
+def test_answers_use_the_whole_covariance_where_training_takes_components(poisson):
+    simulator, y, level = poisson
+    prior = GaussianPrior.measured(simulator, components=8, basis="cosine")
+    mean, stddev = field_posterior(simulator, prior, y, level)
+    x0, context = np.zeros((4, 6, 7, 1)), {"noise_level": np.full(4, level)}
+    solver = MaximumAPosteriori(prior=prior, spectral=False)
+    np.testing.assert_allclose(solver.refine(simulator, x0, y, context, steps=3).x, mean, atol=1e-8)
+    posterior = solver.posterior(simulator, x0, y, context)
+    assert posterior.prior == solver.prior_of_posterior(simulator)
+    np.testing.assert_allclose(posterior.mean(), mean, atol=1e-8)
+    np.testing.assert_allclose(posterior.stddev()[2], stddev, rtol=1e-7)
+    # A step of training, and an answer of components alone, end where these end.
+    low_rank = solver.with_options(largest_dense=0)
+    np.testing.assert_allclose(
+        low_rank.refine(simulator, x0, y, context, steps=1).x, solver.solve(simulator, x0, y, context).x, atol=1e-8
+    )
+
+
+def test_refining_a_flow_finds_what_components_leave_out():
+    simulator = keras_sip.DarcyFlow((9, 8), dtype="float64")
+    x = np.asarray(simulator.sample(4, (0, 7))["x"])
+    y = simulator(x)
+    prior = GaussianPrior.measured(simulator, components=12)
+    # What a network leaves: all scales a little wrong.
+    x0 = x + 0.2 * np.asarray(prior.root(prior.white(4, 3, "float64")))
+    errors = [
+        np.mean(simulator.distance(solver.refine(simulator, x0, y, steps=5).x, x))
+        for solver in (MaximumAPosteriori(prior=prior), MaximumAPosteriori(prior=prior, largest_dense=0))
+    ]
+    start = np.mean(simulator.distance(x0, x))
+    assert errors[0] < 0.1 * start < errors[1]
+
+
+def test_error_bars_of_a_nonlinear_field_hold_the_truth_as_often_as_they_say():
+    simulator = keras_sip.Degraded(keras_sip.DarcyFlow((9, 8)), noise=0.05)
+    observation, x = keras_sip.evaluation_set(simulator, 96, seed=4)
+    y, context = keras_sip.split_observation(observation)
+    solver = MaximumAPosteriori()
+    start = np.zeros_like(x)
+    compiled = tf.function(lambda: solver.posterior(simulator, start, y, context, steps=8).tensors, autograph=False)
+    posterior = keras_sip.Posterior(*compiled(), prior=solver.prior_of_posterior(simulator))
+    away = np.abs(np.asarray(x) - posterior.mean()) / posterior.stddev()
+    assert 0.87 <= np.mean(away <= 1.645) <= 0.93
+    # Not because they are those of the prior.
+    assert np.mean(posterior.stddev()) < 0.6 * np.mean(solver.prior_of_posterior(simulator).stddev)
+
+
 def test_measured_priors_are_used_in_the_units_of_the_network():
     simulator = Curved()
     scaled = keras_sip.Nondimensional(simulator, [1.0, 10.0, 1e-3])

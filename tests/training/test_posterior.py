@@ -8,6 +8,7 @@ import tensorflow as tf
 import keras_sip
 from keras_sip import GaussianPrior, MaximumAPosteriori
 from keras_sip.ops import random_fields
+from keras_sip.solvers import noisy_refinement
 
 MATRIX = np.array([[1.0, 0.5, -0.3, 0.2], [0.2, 2.0, 0.4, -0.5], [-0.4, 0.3, 1.5, 0.8]])
 UNIT = np.array([1e-3, 1.0, 1e3])
@@ -71,6 +72,35 @@ def test_models_with_other_solvers_measure_a_prior(observation):
     model = keras_sip.SIPModel(network, Sensors(), keras_sip.LevenbergMarquardt())
     given = keras_sip.SIPModel(network, Sensors(), MaximumAPosteriori())
     np.testing.assert_array_equal(model.posterior(observation).stddev(), given.posterior(observation).stddev())
+
+
+def test_posterior_of_a_process_that_is_diagonal_in_a_basis_is_the_solver_s():
+    simulator = keras_sip.Degraded(keras_sip.Poisson((6, 7), dtype="float64"), noise=0.01)
+    observation, _ = keras_sip.evaluation_set(simulator, 3, seed=1)
+    network = keras_sip.UNet((6, 7, 1), 1, levels=1, filters=2, seed=0)
+    model = keras_sip.SIPModel(network, simulator, MaximumAPosteriori())
+    posterior = model.posterior(observation)
+    y, context = keras_sip.split_observation(observation)
+    expected = MaximumAPosteriori().posterior(simulator, np.zeros((3, 6, 7, 1)), y, context)
+    np.testing.assert_allclose(posterior.mean(), expected.mean(), rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(posterior.stddev(), expected.stddev(), rtol=1e-8)
+
+
+def test_with_known_noise_refining_is_no_fit_of_noise():
+    simulator = keras_sip.Degraded(keras_sip.Poisson((16, 16)), noise=0.1)
+    observation, x = keras_sip.evaluation_set(simulator, 16, seed=1)
+    network = keras_sip.UNet((16, 16, 1), 1, levels=2, filters=4, seed=0)
+    # An exact inverse, which would explain the noise.
+    model = keras_sip.SIPModel(network, simulator, keras_sip.AnalyticInverse())
+    start, result = model(observation), model.refine(observation, 5)
+    errors = [np.mean(simulator.distance(each, x)) for each in (start, result.x)]
+    inverted = np.mean(simulator.distance(simulator.inverse(observation["y"], start, observation["context"]), x))
+    assert errors[1] < 0.5 * min(errors[0], inverted)
+    y, context = keras_sip.split_observation(observation)
+    assert np.all(result.objective.numpy() <= simulator.objective(simulator(start), y, context).numpy())
+    # An answer that explains y to its noise stays.
+    exact = noisy_refinement.refine_noisy(simulator, x, y, context, steps=5)
+    assert np.mean(simulator.distance(exact.x, x)) < 0.02
 
 
 def test_exported_error_bars_are_those_of_the_model(model, observation, tmp_path):
