@@ -32,6 +32,9 @@ from keras_sip.simulators.heat import (
 from keras_sip.simulators.navier_stokes import (
     NavierStokes,
 )
+from keras_sip.simulators.laplacian import (
+    Laplacian,
+)
 from keras_sip.simulators.nondimensional import (
     Nondimensional,
 )
@@ -39,8 +42,14 @@ from keras_sip.simulators.ode import (
     LotkaVolterra,
     ODESimulator,
 )
+from keras_sip.simulators.oscillators import (
+    Oscillators,
+)
 from keras_sip.simulators.poisson import (
     Poisson,
+)
+from keras_sip.simulators.quantum_dipole import (
+    QuantumDipole,
 )
 from keras_sip.simulators.quartic_bowl import (
     QuarticBowl,
@@ -68,11 +77,14 @@ __all__ = [
     "DiagonalForm",
     "Exponential",
     "Heat",
+    "Laplacian",
     "LotkaVolterra",
     "NavierStokes",
     "Nondimensional",
     "ODESimulator",
+    "Oscillators",
     "Poisson",
+    "QuantumDipole",
     "QuarticBowl",
     "ReverseForm",
     "RotatedSine",
