@@ -29,11 +29,11 @@ from keras_sip.simulators.function import (
 from keras_sip.simulators.heat import (
     Heat,
 )
-from keras_sip.simulators.navier_stokes import (
-    NavierStokes,
-)
 from keras_sip.simulators.laplacian import (
     Laplacian,
+)
+from keras_sip.simulators.navier_stokes import (
+    NavierStokes,
 )
 from keras_sip.simulators.nondimensional import (
     Nondimensional,

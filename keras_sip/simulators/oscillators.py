@@ -21,8 +21,8 @@ class Oscillators(Simulator):
         H(q, p, t) = sum_i (q_i^2 + p_i^2) / 2 + coupling sum_i (q_i - q_(i+1))^4 + u(t) sum_i actuators_i q_i
         dq/dt = dH/dp,    dp/dt = -dH/dq
 
-    x `[B, num_steps]`: u, held over each step. context["initial_state"] `[B, 2 N]` = (q, p) at time 0. y `[B, 2 N]`: the
-    state after the last step, by classical Runge-Kutta steps (order 4). Positions, momenta and time have no unit.
+    x `[B, num_steps]`: u, held over each step. context["initial_state"] `[B, 2 N]`: (q, p) at time 0. y `[B, 2 N]`: the
+    same after the last step, by classical Runge-Kutta steps (order 4). Nothing has a unit.
 
     Many controls lead to one state: x is not to be recovered, but found.
 

@@ -15,6 +15,7 @@ from keras_sip.training import methods, metrics, weight_problem
 from keras_sip.training.answering_model import AnsweringModel
 from keras_sip.training.batch_statistics import MeasuredStatistics
 from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_fit
+from keras_sip.training.executions import Executions
 from keras_sip.training.network import updates_of
 from keras_sip.training.xla_trial import XlaTrial
 
@@ -121,6 +122,7 @@ class SIPModel(AnsweringModel):
         self.optimizer.build(self.trainable_variables)
         self.scaled_network.optimizer = self.optimizer
         self.physics.compile_alone(self._jit_compile_asked == "auto" and not (self.jit_compile or run_eagerly))
+        self._executions = Executions(self)
         self._evaluate_solver = evaluate_solver
         self._batch_statistics = check_choice("batch_statistics", batch_statistics, ("measured", "moving"))
 
@@ -151,7 +153,7 @@ class SIPModel(AnsweringModel):
         self._statistics = MeasuredStatistics.of_fit(self, data, callbacks) if measured else None
         trial = XlaTrial.of_fit(self, data) if self._jit_compile_asked == "auto" else None
         callbacks = [self._statistics, *callbacks, RaiseOnFailure.of_fit(self), trial]
-        with explaining_kernel_errors(self.simulator):
+        with explaining_kernel_errors(self.simulator), self._executions.of_fit(x, data, options) as data:
             return super().fit(data, callbacks=[each for each in callbacks if each is not None], **options)
 
     def evaluate(
