@@ -119,6 +119,9 @@ from keras_sip.solvers import (
     auto_solver,
 )
 from keras_sip.training.answering_model import AnsweringModel
+from keras_sip.training.adjoint_mix import (
+    AdjointMix,
+)
 from keras_sip.training.labels import (
     label_with_solver,
 )
@@ -158,6 +161,7 @@ if TYPE_CHECKING:
     from keras_sip.solvers.posterior import Posterior
 
 __all__ = [
+    "AdjointMix",
     "Ability",
     "AcousticWave",
     "AdaHessian",
