@@ -42,6 +42,7 @@ from keras_sip.networks import (
     FNO,
     MLP,
     UNet,
+    with_precision,
 )
 from keras_sip.optimizers import (
     SOAP,
@@ -259,6 +260,7 @@ __all__ = [
     "label_with_solver",
     "load_pretrained",
     "split_observation",
+    "with_precision",
 ]
 
 

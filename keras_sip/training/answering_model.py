@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_sip.data import as_observation, as_observations, with_steps
 from keras_sip.kernel_errors import explaining_kernel_errors
+from keras_sip.networks.precision import with_precision
 from keras_sip.simulators.base import Simulator, check_simulator_interface
 from keras_sip.solvers.base import InverseSolver, SolverResult
 from keras_sip.training.answers import Answers
@@ -33,7 +34,7 @@ class AnsweringModel(keras.Model):
         network: A built Keras model from `simulator.network_input(observation)` to x.
         simulator: A `Simulator`.
         solver: An `InverseSolver`; "auto", the choice of `auto_solver`; None where nothing is to be refined.
-        x_scale, input_scale: As in `SIPModel`.
+        x_scale, input_scale, precision: As in `SIPModel`.
 
     Attributes:
         physics: The `ScaledPhysics` of simulator, x_scale and solver.
@@ -48,11 +49,13 @@ class AnsweringModel(keras.Model):
         *,
         x_scale: Any = None,
         input_scale: Any = None,
+        precision: Literal["float32", "mixed_bfloat16", "auto"] | None = None,
         name: str | None = None,
         **kwargs: Any,
     ):
         check_simulator_interface(simulator)
         check_network(network, simulator)
+        network = network if precision is None else with_precision(network, precision)
         # Keras casts inputs to its compute dtype unless told otherwise; observations keep the simulator's precision.
         super().__init__(name=name, **{"dtype": network.dtype_policy, "autocast": False, **kwargs})
         self.network = network

@@ -48,6 +48,7 @@ class SIPModel(AnsweringModel):
         x_scale: Size of the components of x, broadcast against `[B, *x_shape]`. None takes the simulator's; 1 is off.
         input_scale: Size of the network's inputs by channel. None measures it on the simulator's samples, where it has
             them; 1 is off (the paper's setting).
+        precision: Of the network: None as it was built, else that of `with_precision`, whose copy is then `network`.
 
     Attributes:
         physics: The `ScaledPhysics` of simulator, x_scale and solver.
@@ -64,12 +65,14 @@ class SIPModel(AnsweringModel):
         batch_reduction: Literal["sum", "mean"] = "mean",
         x_scale: Any = None,
         input_scale: Any = None,
+        precision: Literal["float32", "mixed_bfloat16", "auto"] | None = None,
         name: str | None = None,
         **kwargs: Any,
     ):
         method = methods.get(method)
         solver = method.solver if solver is None else solver
-        super().__init__(network, simulator, solver, x_scale=x_scale, input_scale=input_scale, name=name, **kwargs)
+        scales = {"x_scale": x_scale, "input_scale": input_scale}
+        super().__init__(network, simulator, solver, **scales, precision=precision, name=name, **kwargs)
         self.method = method
         self.batch_reduction = check_choice("batch_reduction", batch_reduction, REDUCTIONS)
         self.method.check(self.physics)
