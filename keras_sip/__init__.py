@@ -25,7 +25,9 @@ from keras_sip._version import (
 )
 from keras_sip.comparison import (
     Comparison,
+    Recipe,
     compare,
+    recipe,
 )
 from keras_sip.data import (
     dataset,
@@ -261,6 +263,8 @@ __all__ = [
     "load_pretrained",
     "split_observation",
     "with_precision",
+    "Recipe",
+    "recipe",
 ]
 
 
