@@ -223,7 +223,7 @@ def compare(
     def build(name: str, seed: int) -> SIPModel:
         method: Any = named[name]
         optimizer: Any = keras.optimizers.Adam(learning_rate)
-        own_solver = solver
+        own_solver: Any = solver
         if advised is not None and method == RECIPE:
             method, own_solver, optimizer = advised.method, advised.solver, advised.optimizer()
         of_model: Any = method if isinstance(method, InverseSolver) else own_solver

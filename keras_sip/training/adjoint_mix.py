@@ -36,7 +36,7 @@ class AdjointMix:
         per_example: Take |U| and |a| of each example, not of the batch as a whole.
     """
 
-    size: float | Schedule = 1.0
+    size: float | keras.optimizers.schedules.LearningRateSchedule = 1.0
     _: dataclasses.KW_ONLY
     below: float | None = None
     per_example: bool = False
@@ -54,10 +54,12 @@ class AdjointMix:
     def added(self, update: tf.Tensor, downhill: tf.Tensor, step: Any) -> tf.Tensor:
         """beta a |U| / |a| for updates U and adjoints a `[B, *x_shape]`, `step` training steps having been taken."""
         of_update, of_downhill = (self._root_mean_square(entry) for entry in (update, downhill))
-        # A Keras schedule is one of float32.
-        scheduled = isinstance(self.size, Schedule)
-        size = tf.cast(self.size(0 if step is None else step), update.dtype) if scheduled else self.size
-        beta = tf.convert_to_tensor(size, update.dtype)
+        if isinstance(self.size, Schedule):
+            # Of float32, whatever the update is.
+            schedule: Any = self.size
+            beta = tf.cast(schedule(0 if step is None else step), update.dtype)
+        else:
+            beta = tf.constant(self.size, update.dtype)
         if self.below is not None:
             beta *= tf.maximum(1 - of_update / self.below, 0)
         return beta * tf.math.divide_no_nan(of_update, of_downhill) * downhill
