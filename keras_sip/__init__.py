@@ -121,10 +121,10 @@ from keras_sip.solvers import (
     WienerInverse,
     auto_solver,
 )
-from keras_sip.training.answering_model import AnsweringModel
 from keras_sip.training.adjoint_mix import (
     AdjointMix,
 )
+from keras_sip.training.answering_model import AnsweringModel
 from keras_sip.training.labels import (
     label_with_solver,
 )
