@@ -18,6 +18,7 @@ import sys
 from experiments.startup import keras_sip
 
 from experiments.baselines import adam_with, generic
+from experiments.control import NATURAL_DAMPING
 from experiments.experiment import Experiment, adjoint, sip, supervised
 from experiments.runner import main
 from keras_sip import AnalyticInverse
@@ -34,7 +35,7 @@ def half_inverse(options):
 
 
 def natural_gradient(options):
-    return keras_sip.NaturalGradient(0.1, lanczos_steps=options.lanczos_steps)
+    return keras_sip.NaturalGradient(0.1, NATURAL_DAMPING, lanczos_steps=options.lanczos_steps)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

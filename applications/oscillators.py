@@ -20,10 +20,9 @@ from experiments.control import control_variants
 from experiments.experiment import Experiment
 from experiments.runner import main
 
-CONTROL_SIZE = 0.3
 # The source's 1.0 belongs to residuals that are not scaled, and to their gradient divided by the batch: in units of the
-# norm r of the first batch's residuals over the root of the batch, about 1.3, that is batch^(-3/4) r^(1/2).
-HALF_INVERSE_RATE = 0.03
+# norm r of the first batch's residuals over the root of the batch, about 0.9, that is batch^(-3/4) r^(1/2).
+HALF_INVERSE_RATE = 0.025
 
 
 def half_inverse(options):
@@ -34,9 +33,9 @@ EXPERIMENT = Experiment(
     name="oscillators",
     title="Nonlinear oscillators",
     description=__doc__,
-    simulator=lambda options: keras_sip.Oscillators(target="initial", control_size=CONTROL_SIZE),
+    simulator=lambda options: keras_sip.Oscillators(target="initial"),
     network=lambda simulator, seed: keras_sip.MLP(4, 96, (20, 20, 20), seed=seed),
-    variants=control_variants(num_controls=96, control_size=CONTROL_SIZE, adam_rate=3e-4, half_inverse=half_inverse),
+    variants=control_variants(adam_rate=3e-4, half_inverse=half_inverse),
     default_methods=("half_inverse", "adam"),
     steps=1000,
     batch=128,

@@ -21,7 +21,6 @@ from experiments.experiment import Experiment
 from experiments.runner import main
 from keras_sip.comparison.networks import flat_mlp
 
-CONTROL_SIZE = 1.0
 # As for the oscillators: 0.5 times 2^(3/4) batch^(-3/4) r^(1/2), r = sqrt(2) the norm of the first residuals.
 HALF_INVERSE_RATE = 0.12
 
@@ -38,9 +37,9 @@ EXPERIMENT = Experiment(
     name="quantum_dipole",
     title="Quantum dipole",
     description=__doc__,
-    simulator=lambda options: keras_sip.QuantumDipole(target="excited", control_size=CONTROL_SIZE),
+    simulator=lambda options: keras_sip.QuantumDipole(target="excited"),
     network=network,
-    variants=control_variants(num_controls=384, control_size=CONTROL_SIZE, adam_rate=5e-4, half_inverse=half_inverse),
+    variants=control_variants(adam_rate=5e-4, half_inverse=half_inverse),
     default_methods=("half_inverse", "adam"),
     steps=1000,
     batch=16,

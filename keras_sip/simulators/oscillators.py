@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_sip.errors import check_choice, check_number, check_positive_int, three_part
-from keras_sip.ops import random_fields
+from keras_sip.ops import batched, random_fields
 from keras_sip.ops.time_integration import integrate, runge_kutta_4
 from keras_sip.simulators.base import Context, Simulator, split_observation
 
@@ -30,9 +30,9 @@ class Oscillators(Simulator):
 
     - "reached": x normal of deviation `control_size`, and y = P(x); the network sees initial state and y;
     - "initial": the published problem, to be back at the initial state at the end, y = initial state, which is all that
-      the network sees. There is no true x; that of a sample is 0, so that `distance` measures the effort.
+      the network sees. There is no true x: that of a sample says what controls are like, and belongs to no y.
 
-    `distance` is the root mean square of x - x_ref.
+    `distance` is the root mean square of x - x_ref; with target "initial" of x, the effort.
 
     Source: Schnell, Holl and Thuerey, Half-inverse gradients for physical deep learning (ICLR 2022), Section 3.2; the
     defaults are those of their code: two oscillators, 96 steps of 0.125, cubic forces of factor 4 coupling = 1.
@@ -110,14 +110,13 @@ class Oscillators(Simulator):
         return y if self.target == "initial" else tf.concat([context["initial_state"], y], axis=1)
 
     def distance(self, x: tf.Tensor, x_ref: tf.Tensor) -> tf.Tensor:
-        return tf.sqrt(tf.reduce_mean(tf.square(x - x_ref), axis=1))
+        return batched.rms(x if self.target == "initial" else x - x_ref)
 
     def sample(self, batch_size: int, seed: Any) -> dict[str, Any]:
         check_positive_int("batch_size", batch_size)
         state_seed, control_seed = tf.unstack(random_fields.split_seed(seed, 2))
         initial = random_fields.uniform([batch_size, *self.y_shape], state_seed, dtype=self.dtype)
         context = {"initial_state": initial}
-        if self.target == "initial":
-            return {"x": tf.zeros([batch_size, *self.x_shape], self.dtype), "y": initial, "context": context}
         x = self.control_size * random_fields.normal([batch_size, *self.x_shape], control_seed, dtype=self.dtype)
-        return {"x": x, "y": self.forward(x, context), "context": context}
+        y = initial if self.target == "initial" else self.forward(x, context)
+        return {"x": x, "y": y, "context": context}

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_sip.errors import check_choice, check_number, check_positive_int
-from keras_sip.ops import random_fields
+from keras_sip.ops import batched, random_fields
 from keras_sip.ops.time_integration import integrate
 from keras_sip.simulators.base import Context, Simulator
 
@@ -33,9 +33,9 @@ class QuantumDipole(Simulator):
 
     - "reached": x normal of deviation `control_size`, and y = P(x);
     - "excited": the published problem, y a superposition of the second and third eigenstate with normal coefficients,
-      normalised. There is no true x; that of a sample is 0, so that `distance` measures the effort.
+      normalised. There is no true x: that of a sample says what controls are like, and belongs to no y.
 
-    `distance` is the root mean square of x - x_ref.
+    `distance` is the root mean square of x - x_ref; with target "excited" of x, the effort.
 
     Source: Schnell, Holl and Thuerey, Half-inverse gradients for physical deep learning (ICLR 2022), Section 3.3; the
     defaults are those of their code. The splitting: Feit, Fleck and Steiger, Solution of the Schroedinger equation by a
@@ -121,15 +121,16 @@ class QuantumDipole(Simulator):
         return 2**0.5 * (y - tf.stack(explained, axis=-1))
 
     def distance(self, x: tf.Tensor, x_ref: tf.Tensor) -> tf.Tensor:
-        return tf.sqrt(tf.reduce_mean(tf.square(x - x_ref), axis=1))
+        return batched.rms(x if self.target == "excited" else x - x_ref)
 
     def sample(self, batch_size: int, seed: Any) -> dict[str, Any]:
         check_positive_int("batch_size", batch_size)
-        if self.target == "excited":
-            weights = random_fields.normal([batch_size, 2], seed, dtype=self.dtype)
-            weights /= tf.norm(weights, axis=1, keepdims=True)
-            real = tf.linalg.matmul(weights, tf.constant(self.eigenstates[1:3], self.dtype))
-            y = tf.stack([real, tf.zeros_like(real)], axis=-1)
-            return {"x": tf.zeros([batch_size, *self.x_shape], self.dtype), "y": y}
-        x = self.control_size * random_fields.normal([batch_size, *self.x_shape], seed, dtype=self.dtype)
-        return {"x": x, "y": self.forward(x)}
+        control_seed, target_seed = tf.unstack(random_fields.split_seed(seed, 2))
+        x = self.control_size * random_fields.normal([batch_size, *self.x_shape], control_seed, dtype=self.dtype)
+        return {"x": x, "y": self._excited(batch_size, target_seed) if self.target == "excited" else self.forward(x)}
+
+    def _excited(self, batch_size, seed):
+        weights = random_fields.normal([batch_size, 2], seed, dtype=self.dtype)
+        weights /= tf.norm(weights, axis=1, keepdims=True)
+        real = tf.linalg.matmul(weights, tf.constant(self.eigenstates[1:3], self.dtype))
+        return tf.stack([real, tf.zeros_like(real)], axis=-1)
