@@ -28,7 +28,7 @@ from experiments.experiment import Experiment, adjoint, sip, supervised
 from experiments.refined import add_refine_option, refining
 from experiments.runner import main_or_study
 from keras_sip import GaussNewton, MaximumAPosteriori
-from keras_sip.comparison.networks import flat_network
+from keras_sip.comparison.networks import flat_mlp
 from studies import waveform_inversion
 
 
@@ -89,7 +89,7 @@ EXPERIMENT = Experiment(
     title="Acoustic wave",
     description=__doc__,
     simulator=line,
-    network=lambda simulator, seed: flat_network(simulator.y_shape, simulator.x_shape, (128, 128, 128), seed=seed),
+    network=lambda simulator, seed: flat_mlp(simulator.y_shape, simulator.x_shape, hidden=(128, 128, 128), seed=seed),
     variants=VARIANTS,
     default_methods=("sip_generic", "adjoint", "supervised"),
     reference="adjoint",

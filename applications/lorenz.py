@@ -23,7 +23,7 @@ from experiments.experiment import Experiment, adjoint, sip, supervised
 from experiments.refined import add_refine_option, refining
 from experiments.runner import main_or_study
 from keras_sip import LevenbergMarquardt, MaximumAPosteriori
-from keras_sip.comparison.networks import flat_network
+from keras_sip.comparison.networks import flat_mlp
 from studies import lorenz_windows
 
 # Observations are this long apart, so that a longer window has more of them.
@@ -56,7 +56,7 @@ EXPERIMENT = Experiment(
     title="Lorenz",
     description=__doc__,
     simulator=simulator,
-    network=lambda simulator, seed: flat_network(simulator.y_shape, simulator.x_shape, (128, 128, 64), seed=seed),
+    network=lambda simulator, seed: flat_mlp(simulator.y_shape, simulator.x_shape, hidden=(128, 128, 64), seed=seed),
     variants=VARIANTS,
     default_methods=("sip_generic", "adjoint", "supervised"),
     reference="adjoint",

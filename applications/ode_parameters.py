@@ -28,7 +28,7 @@ from experiments.networks import of_standardised_input, starting_at
 from experiments.refined import add_refine_option, refining
 from experiments.runner import main
 from keras_sip import LevenbergMarquardt, MaximumAPosteriori
-from keras_sip.comparison.networks import flat_network
+from keras_sip.comparison.networks import flat_mlp
 
 
 def simulator(options):
@@ -42,7 +42,7 @@ def simulator(options):
 
 def network(simulator, seed):
     """Dense layers on the standardised record. In linear coordinates it starts from the typical parameters, not 0."""
-    dense = flat_network(simulator.y_shape, simulator.x_shape, (64, 64, 64), seed=seed)
+    dense = flat_mlp(simulator.y_shape, simulator.x_shape, hidden=(64, 64, 64), seed=seed)
     dense = dense if hasattr(simulator, "bijector") else starting_at(dense)
     return of_standardised_input(dense, simulator)
 

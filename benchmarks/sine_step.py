@@ -5,7 +5,7 @@
 
 - loop: `--steps` steps of `SIPModel.train_step`, its metrics included, in one compiled loop on a fixed batch (limit of
   sip over adam: 1.25);
-- fit: `SIPModel.fit` on batches drawn on the way, many steps in one execution (limit of sip: 0.5 ms).
+- fit: `SIPModel.fit` on batches drawn on the way, many steps in one execution (limit over loop: 1.5).
 
 Methods: `adam`, back-propagation; `sip`, saddle-free Newton with the paper's limit; both with Adam for the network of
 4,354 weights.
@@ -14,6 +14,7 @@ Methods: `adam`, back-propagation; `sip`, saddle-free Newton with the paper's li
 import functools
 import json
 import sys
+import time
 
 import keras
 import tensorflow as tf
@@ -22,7 +23,7 @@ import keras_sip
 from _command_line import Parser
 from _timing import interleaved, machine, milliseconds, ratio, summary, table
 
-RATIO_LIMIT, FIT_LIMIT = 1.25, 0.5e-3
+RATIO_LIMIT, FIT_LIMIT = 1.25, 1.5
 SIMULATOR = keras_sip.RotatedSine(xi=32.0, phi=45.0)
 METHODS = {
     "adam": ("adjoint", None),
@@ -38,17 +39,20 @@ def main(argv=None):
         for way, make in (("loop", compiled_loop), ("fit", fit))
         for method in METHODS
     }
-    seconds = {key: turns / options.steps for key, turns in interleaved(variants, options.repeats).items()}
+    clock = time.process_time if options.processor_time else time.perf_counter
+    turns = interleaved(variants, options.repeats, clock=clock)
+    seconds = {key: turn / options.steps for key, turn in turns.items()}
     rows = [[method, *(milliseconds(seconds[way, method]) for way in ("loop", "fit"))] for method in METHODS]
     ratios = {way: ratio(seconds[way, "sip"], seconds[way, "adam"]) for way in ("loop", "fit")}
     rows.append(["sip / adam, quartiles", *map(str, ratios.values())])
-    loop_kept = ratios["loop"].value <= RATIO_LIMIT
-    fit_kept = float(summary(seconds["fit", "sip"])["median"]) <= FIT_LIMIT
+    over_loop = ratio(seconds["fit", "sip"], seconds["loop", "sip"])
+    rows.append(["sip, fit / loop", "", str(over_loop)])
+    kept = {"loop": ratios["loop"].value <= RATIO_LIMIT, "fit": over_loop.value <= FIT_LIMIT}
     rows.append(
         [
             "limit",
-            f"{RATIO_LIMIT} {'kept' if loop_kept else 'EXCEEDED'}",
-            f"sip {1e3 * FIT_LIMIT} ms {'kept' if fit_kept else 'EXCEEDED'}",
+            f"sip / adam {RATIO_LIMIT} {'kept' if kept['loop'] else 'EXCEEDED'}",
+            f"fit / loop {FIT_LIMIT} {'kept' if kept['fit'] else 'EXCEEDED'}",
         ]
     )
     print()
@@ -65,6 +69,9 @@ def parse_options(argv):
     parser.add_count("--steps", 1000, "steps of a turn")
     parser.add_count("--steps-per-execution", 250, "of fit")
     parser.add_count("--repeats", 15, "turns of each measurement")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="what all threads compute, on a machine that others use too"
+    )
     parser.add_output()
     return parser.parse_args(argv)
 

@@ -25,7 +25,9 @@ from keras_sip._version import (
 )
 from keras_sip.comparison import (
     Comparison,
+    Recipe,
     compare,
+    recipe,
 )
 from keras_sip.data import (
     dataset,
@@ -42,6 +44,7 @@ from keras_sip.networks import (
     FNO,
     MLP,
     UNet,
+    with_precision,
 )
 from keras_sip.optimizers import (
     SOAP,
@@ -74,13 +77,16 @@ from keras_sip.simulators import (
     DiagonalForm,
     Exponential,
     Heat,
+    Laplacian,
     Lorenz,
     LotkaVolterra,
     LowPassed,
     NavierStokes,
     Nondimensional,
     ODESimulator,
+    Oscillators,
     Poisson,
+    QuantumDipole,
     QuarticBowl,
     ReverseForm,
     RotatedSine,
@@ -119,6 +125,9 @@ from keras_sip.solvers import (
     Step,
     WienerInverse,
     auto_solver,
+)
+from keras_sip.training.adjoint_mix import (
+    AdjointMix,
 )
 from keras_sip.training.answering_model import AnsweringModel
 from keras_sip.training.labels import (
@@ -160,6 +169,7 @@ if TYPE_CHECKING:
     from keras_sip.solvers.posterior import Posterior
 
 __all__ = [
+    "AdjointMix",
     "Ability",
     "AcousticSurvey",
     "AcousticWave",
@@ -193,6 +203,7 @@ __all__ = [
     "LevenbergMarquardt",
     "LimitedStep",
     "LineSearch",
+    "Laplacian",
     "Lorenz",
     "LotkaVolterra",
     "LowPassed",
@@ -204,12 +215,14 @@ __all__ = [
     "Newton",
     "Nondimensional",
     "ODESimulator",
+    "Oscillators",
     "NormalizedGradient",
     "Objective",
     "PhysicsLayer",
     "Poisson",
     "Posterior",
     "Project",
+    "QuantumDipole",
     "QuarticBowl",
     "ReverseForm",
     "ReverseSimulation",
@@ -259,6 +272,9 @@ __all__ = [
     "label_with_solver",
     "load_pretrained",
     "split_observation",
+    "with_precision",
+    "Recipe",
+    "recipe",
 ]
 
 

@@ -1,7 +1,7 @@
 """Data in the simulator's precision: drawn from a simulator, or of any kind that Keras takes."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -36,14 +36,31 @@ def dataset(simulator: Simulator, batch_size: int, seed: int, start_step: int = 
     seed = check_positive_int("seed", seed, minimum=0)
     start_step = check_positive_int("start_step", start_step, minimum=0)
 
+    draws = Draws(simulator, batch_size, seed, start_step)
     # On the CPU wherever the training runs: compiled, where the simulator gains by it there.
-    @tf.function(jit_compile=simulator.prefers_xla or None, autograph=False)
-    def batch(step):
-        return _observation_and_x(simulator.sample(batch_size, tf.stack([tf.constant(seed, tf.int64), step])))
-
+    batch = tf.function(draws.batch, jit_compile=simulator.prefers_xla or None, autograph=False)
     steps = tf.data.Dataset.counter(start_step)
     batches = steps.map(batch, num_parallel_calls=1, deterministic=True).prefetch(2)
+    batches.draws = draws
     return _from_step_0(batches, start_step, dataset, simulator, batch_size, seed)
+
+
+class Draws(NamedTuple):
+    """What batches of `dataset` are drawn from; they carry it as `draws`.
+
+    Attributes:
+        simulator, batch_size, seed, start_step: The arguments of `dataset`.
+    """
+
+    simulator: Simulator
+    batch_size: int
+    seed: Any
+    start_step: int
+
+    def batch(self, step: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        """(observation, x) of a step, an int64 scalar."""
+        seed = tf.stack([tf.cast(self.seed, tf.int64), step])
+        return _observation_and_x(self.simulator.sample(self.batch_size, seed))
 
 
 def evaluation_set(simulator: Simulator, num_examples: int, seed: int) -> tuple[Any, tf.Tensor]:

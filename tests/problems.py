@@ -163,6 +163,12 @@ PROBLEMS = [
         _normal_pair(BATCH, 4, 5, 1),
     ),
     Problem("poisson_1d", keras_sip.Poisson(9, spacing=0.5, dtype="float64"), _normal_pair(BATCH, 9, 1)),
+    Problem(
+        "laplacian_periodic",
+        keras_sip.Laplacian((5, 4), boundary="periodic", dtype="float64"),
+        _normal_pair(BATCH, 5, 4, 1),
+        solvers=(keras_sip.AnalyticInverse,),
+    ),
     Problem("heat", keras_sip.Heat((6, 5), diffusion=0.2), _normal_pair(BATCH, 6, 5, 1)),
     Problem(
         "heat_insulated",
@@ -236,6 +242,20 @@ PROBLEMS = [
         "lorenz",
         keras_sip.Lorenz(window=0.2, num_times=2, step_size=0.05, dtype="float64"),
         _around([5.0, 7.0, 20.0]),
+        solvers=(),
+    ),
+    Problem(
+        "oscillators",
+        keras_sip.Oscillators(8, step_size=0.3, dtype="float64"),
+        _normal_pair(BATCH, 8),
+        {"initial_state": tf.constant(np.random.default_rng(2).uniform(size=(BATCH, 4)))},
+        solvers=(keras_sip.GaussNewton,),
+    ),
+    Problem(
+        "quantum_dipole",
+        keras_sip.QuantumDipole(6, points=3, step_size=0.2, dtype="float64"),
+        _normal_pair(BATCH, 6),
+        # Its observation is of unit norm: another unit of y is another problem.
         solvers=(),
     ),
     Problem(

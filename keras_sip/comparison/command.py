@@ -31,7 +31,7 @@ def add_command(commands) -> None:
         nargs="+",
         default=list(METHODS),
         metavar="NAME",
-        help=f"of {', '.join(METHODS)} (default: all)",
+        help=f"of {', '.join(METHODS)} and recipe, what keras_sip.recipe recommends (default: all but that)",
     )
     add("--budget", metavar="TIME", help="training time of each run, as 120s, 10m or 1h (default: 60s)")
     add("--steps", type=int, metavar="N", help="training steps of each run, where they end it")

@@ -14,6 +14,7 @@ import keras
 from keras_sip import plotting
 from keras_sip.comparison import figures, tables
 from keras_sip.comparison.networks import default_network, input_shape
+from keras_sip.comparison.recipe import recipe
 from keras_sip.comparison.records import Metrics, RunFolder
 from keras_sip.comparison.statistics import Errors, as_csv, as_json, errors_of
 from keras_sip.comparison.training import Training, evaluation_schedule
@@ -36,6 +37,8 @@ UNLIMITED_STEPS = 10_000_000
 UNITS = {"s": 1, "m": 60, "h": 3600}
 # Networks of dense layers cost less than the calls that train them.
 STEPS_PER_EXECUTION = 10
+# The method that takes solver, method and optimizer from `recipe`.
+RECIPE = "recipe"
 FREE = ("methods", "steps", "budget", "seeds")
 Method = str | TrainingMethod | InverseSolver
 
@@ -158,7 +161,8 @@ def compare(
     """Train one network with several methods, side by side, and compare the errors in x.
 
     For every seed all methods start from the same weights and see the same batches in the same order, for equal steps
-    or equal training time; all are measured on one fixed evaluation set. Each network is trained by Adam.
+    or equal training time; all are measured on one fixed evaluation set. Each network is trained by Adam,
+    except by the method "recipe".
 
         comparison = keras_sip.compare(Decay(), budget="60s", seeds=(0, 1))
         print(comparison)
@@ -166,7 +170,8 @@ def compare(
     Args:
         simulator: The process P; it must define `sample`.
         methods: Names of training methods, or {name: method} where a method is a name, a `TrainingMethod`, or an
-            `InverseSolver` to be used by SIP in place of `solver`.
+            `InverseSolver` to be used by SIP in place of `solver`. "recipe" is what `keras_sip.recipe` recommends,
+            with an optimizer and a schedule of its own.
         seeds: One run of each method for each seed.
         budget: Training time of each run in seconds, or text such as "120s", "10m" or "1h"; compiling and evaluating
             are not counted. Without `steps` 60 seconds.
@@ -211,17 +216,24 @@ def compare(
     if isinstance(solver, str) and solver == "auto":
         solver = best_candidate(simulator).solver
     is_dense = len(input_shape(simulator)) == len(simulator.x_shape) == 1
+    # Where time ends the training, nobody knows over how many steps a rate is to fall.
+    planned = None if steps == UNLIMITED_STEPS else steps
+    advised = recipe(simulator, steps=planned) if RECIPE in named.values() else None
 
     def build(name: str, seed: int) -> SIPModel:
-        method = named[name]
-        of_model: Any = method if isinstance(method, InverseSolver) else solver
+        method: Any = named[name]
+        optimizer: Any = keras.optimizers.Adam(learning_rate)
+        own_solver: Any = solver
+        if advised is not None and method == RECIPE:
+            method, own_solver, optimizer = advised.method, advised.solver, advised.optimizer()
+        of_model: Any = method if isinstance(method, InverseSolver) else own_solver
         method = "sip" if isinstance(method, InverseSolver) else method
         needs_solver = not isinstance(get_method(method), (Adjoint, Supervised))
         keras.utils.set_random_seed(seed)
         model = SIPModel(network(seed), simulator, of_model if needs_solver else None, method, name=name)
         # Batch norm is measured before each evaluation, on examples of its own, the same for all methods.
         model.compile(
-            keras.optimizers.Adam(learning_rate),
+            optimizer,
             steps_per_execution=STEPS_PER_EXECUTION if is_dense else 1,
             batch_statistics="moving",
         )
@@ -304,6 +316,6 @@ def _checked_methods(methods: Any) -> dict[str, Method]:
                     'Give names: methods={"gauss_newton": GaussNewton(), "adjoint": "adjoint"}.',
                 )
             )
-        if not isinstance(method, InverseSolver):
+        if not isinstance(method, InverseSolver) and method != RECIPE:
             get_method(method)
     return named

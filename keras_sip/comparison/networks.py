@@ -1,7 +1,8 @@
 """A network for a simulator that comes without one, chosen by its shapes."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -35,14 +36,12 @@ def default_network(simulator: Simulator) -> Callable[[int], keras.Model]:
         return lambda seed: FNO(shape, x_shape[-1], modes=modes, seed=seed)
     if len(shape) == len(x_shape) == 1:
         return lambda seed: MLP(shape[0], x_shape[0], seed=seed)
-    return lambda seed: flat_network(shape, x_shape, seed=seed)
+    return lambda seed: flat_mlp(shape, x_shape, seed=seed)
 
 
-def flat_network(
-    shape: tuple[int, ...], x_shape: tuple[int, ...], hidden: Sequence[int] = (32, 64, 32), *, seed: int | None = None
-) -> keras.Model:
-    """An `MLP` on the flattened input `[B, *shape]`, its output in the shape of x `[B, *x_shape]`."""
+def flat_mlp(shape: tuple[int, ...], x_shape: tuple[int, ...], **options: Any) -> keras.Model:
+    """An `MLP` of the given options on the flattened input, whose output is brought into the shape of x."""
     inputs = keras.Input(shape)
     flat = keras.layers.Flatten()(inputs) if len(shape) > 1 else inputs
-    x = MLP(math.prod(shape), math.prod(x_shape), hidden, seed=seed)(flat)
+    x = MLP(math.prod(shape), math.prod(x_shape), **options)(flat)
     return keras.Model(inputs, keras.layers.Reshape(x_shape)(x), name="mlp")

@@ -116,8 +116,7 @@ class Training:
                 stack.callback(getattr(callback, "close", lambda: None))
             progress = [Progress(recorder, line)] if line else []
             model.fit(
-                # Without its end the last of several steps in one execution would go beyond `steps`.
-                dataset(model.simulator, self.batch, seed, start_step=first_step).take(self.steps - first_step),
+                dataset(model.simulator, self.batch, seed, start_step=first_step),
                 steps_per_epoch=self.steps - first_step,
                 verbose=0,
                 callbacks=[recorder, *progress, *further, checkpoint],

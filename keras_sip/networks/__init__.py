@@ -2,6 +2,7 @@
 
 from keras_sip.networks.fno import FNO
 from keras_sip.networks.mlp import MLP
+from keras_sip.networks.precision import with_precision
 from keras_sip.networks.unet import UNet
 
-__all__ = ["FNO", "MLP", "UNet"]
+__all__ = ["FNO", "MLP", "UNet", "with_precision"]

@@ -16,8 +16,9 @@ class HalfInverse(ResidualKernelOptimizer):
         w <- w - learning_rate V S^(-power) U^T r,    J = dr/dw = U S V^T,    L = 1/2 |r|^2
 
     With power 1 the steps are those of Gauss-Newton, which overfit each batch where the network is small; with -1 they
-    are those of the gradient, which hardly move along directions of small singular values. 1/2 lies between, and needs
-    no damping. Singular values below `truncation` times the largest are dropped.
+    are those of the gradient, J^T r, which hardly move along directions of small singular values; 0 leaves S out. 1/2
+    lies between, and needs no damping. Singular values below `truncation` times the largest are dropped. The source
+    writes the exponent of S itself, -power.
 
     J passes through network and simulator with method "adjoint". It is formed from the products of the network's
     derivatives with those of the simulator, J J^T decomposed in float64: V S^(-p) U^T r = J^T (J J^T)^(-(1 + p) / 2) r.

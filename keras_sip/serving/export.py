@@ -15,6 +15,7 @@ from keras_sip._version import __version__
 from keras_sip.data import without_bad_examples
 from keras_sip.errors import check_choice, three_part
 from keras_sip.files import new_folder, write_atomically, write_checksums, writing
+from keras_sip.networks.precision import computes_below_float32, with_precision
 from keras_sip.ops import batched
 from keras_sip.serving import card, litert
 from keras_sip.serving.inference_network import inference_network
@@ -104,7 +105,8 @@ def export_saved_model(
 def export_onnx(model, path):
     """Write the answer of `model` as ONNX, through Keras' own export: inputs y and context_NAME, outputs x and valid.
 
-    Where `valid` is false, because the example has a non-finite entry, its x has no meaning.
+    Where `valid` is false, because the example has a non-finite entry, its x has no meaning. A network that computes in
+    bfloat16 or float16 is written in float32: ONNX's runtimes lack such convolutions on processors.
 
     Args:
         model: As for `export_saved_model`.
@@ -187,12 +189,16 @@ class _Answer(keras.Model):
     def __init__(self, model):
         super().__init__(autocast=False, name="answer")
         self.model = model
+        network = model.network
+        if computes_below_float32(network):
+            network = with_precision(network, "float32")
+        self.scaled_network = model.scaled_network.with_network(network)
         self.built = True
 
     def call(self, inputs):
         context = {name.removeprefix("context_"): value for name, value in inputs.items() if name != "y"}
         observation, good = without_bad_examples(join_observation(inputs["y"], context or None))
-        z, _ = self.model.scaled_network(observation, training=False)
+        z, _ = self.scaled_network(observation, training=False)
         x = self.model.physics.to_physical(z)
         # ONNX selects by products with 0 and 1, in which a NaN to fill in would reach every example.
         return {"x": x, "valid": good & batched.all_finite(x)}

@@ -35,6 +35,9 @@ from keras_sip.simulators.function import (
 from keras_sip.simulators.heat import (
     Heat,
 )
+from keras_sip.simulators.laplacian import (
+    Laplacian,
+)
 from keras_sip.simulators.lorenz import (
     Lorenz,
 )
@@ -51,8 +54,14 @@ from keras_sip.simulators.ode import (
     LotkaVolterra,
     ODESimulator,
 )
+from keras_sip.simulators.oscillators import (
+    Oscillators,
+)
 from keras_sip.simulators.poisson import (
     Poisson,
+)
+from keras_sip.simulators.quantum_dipole import (
+    QuantumDipole,
 )
 from keras_sip.simulators.quartic_bowl import (
     QuarticBowl,
@@ -85,13 +94,16 @@ __all__ = [
     "DiagonalForm",
     "Exponential",
     "Heat",
+    "Laplacian",
     "Lorenz",
     "LotkaVolterra",
     "LowPassed",
     "NavierStokes",
     "Nondimensional",
     "ODESimulator",
+    "Oscillators",
     "Poisson",
+    "QuantumDipole",
     "QuarticBowl",
     "ReverseForm",
     "RotatedSine",

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_sip.data import as_observation, as_observations, with_steps
 from keras_sip.kernel_errors import explaining_kernel_errors
+from keras_sip.networks.precision import with_precision
 from keras_sip.simulators.base import Simulator, check_simulator_interface
 from keras_sip.simulators.constrained import Constrained
 from keras_sip.solvers.base import InverseSolver, SolverResult
@@ -34,7 +35,7 @@ class AnsweringModel(keras.Model):
         network: A built Keras model from `simulator.network_input(observation)` to x.
         simulator: A `Simulator`.
         solver: An `InverseSolver`; "auto", the choice of `auto_solver`; None where nothing is to be refined.
-        x_scale, input_scale, x_bijector: As in `SIPModel`.
+        x_scale, input_scale, x_bijector, precision: As in `SIPModel`.
 
     Attributes:
         physics: The `ScaledPhysics` of simulator, x_scale and solver.
@@ -50,6 +51,7 @@ class AnsweringModel(keras.Model):
         x_scale: Any = None,
         input_scale: Any = None,
         x_bijector: Any = None,
+        precision: Literal["float32", "mixed_bfloat16", "auto"] | None = None,
         name: str | None = None,
         **kwargs: Any,
     ):
@@ -57,6 +59,7 @@ class AnsweringModel(keras.Model):
         # Saved with the simulator, and so no argument of a model that is loaded.
         simulator = simulator if x_bijector is None else Constrained(simulator, x_bijector)
         check_network(network, simulator)
+        network = network if precision is None else with_precision(network, precision)
         # Keras casts inputs to its compute dtype unless told otherwise; observations keep the simulator's precision.
         super().__init__(name=name, **{"dtype": network.dtype_policy, "autocast": False, **kwargs})
         self.network = network

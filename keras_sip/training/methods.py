@@ -14,6 +14,8 @@ from keras_sip.ops import batched
 from keras_sip.simulators.base import split_observation
 from keras_sip.solvers.base import InverseSolver
 from keras_sip.solvers.problem import half_square
+from keras_sip.training.adjoint_mix import AdjointMix
+from keras_sip.training.adjoint_mix import adjoint_mix as as_adjoint_mix
 from keras_sip.training.network import ScaledNetwork
 from keras_sip.training.physics import ScaledPhysics
 
@@ -186,7 +188,8 @@ class SIP(TrainingMethod):
         sufficient_decrease: tau of Eq. 11, or None. With it, an example takes part in further updates of one solve only
             until its objective has fallen by tau/2 of L(x0), the stopping rule of Theorem 3 where L(x*) = 0.
         adjoint_mix: beta. With the downhill adjoint a of back-propagation, U becomes U + beta a |U| / |a|, |.| the root
-            mean square over the batch: better in y, where the solver alone spends all effort on x.
+            mean square over the batch: better in y, where the solver alone spends all effort on x. A number, a Keras
+            schedule of the training step, or an `AdjointMix`, which may wait until updates are small.
         proxy: Norm of z - (z0 + U) that the network descends: "l2", half its square, or "l1", for which only the sign
             of each component of U counts (the authors' published code for the rotated sine).
     """
@@ -195,7 +198,7 @@ class SIP(TrainingMethod):
     step_size: float = 1.0
     updates_per_solve: int = 1
     sufficient_decrease: float | None = None
-    adjoint_mix: float = 0.0
+    adjoint_mix: float | keras.optimizers.schedules.LearningRateSchedule | AdjointMix = 0.0
     proxy: str = "l2"
 
     def __post_init__(self):
@@ -209,7 +212,7 @@ class SIP(TrainingMethod):
             )
         check_number("step_size", self.step_size, exclusive=True)
         check_positive_int("updates_per_solve", self.updates_per_solve)
-        check_number("adjoint_mix", self.adjoint_mix)
+        as_adjoint_mix(self.adjoint_mix)
         check_choice("proxy", self.proxy, PROXIES)
         if self.sufficient_decrease is not None:
             check_number("sufficient_decrease", self.sufficient_decrease, exclusive=True, maximum=1.0)
@@ -233,10 +236,10 @@ class SIP(TrainingMethod):
     def desired_update(self, physics, batch, z):
         y, result = physics.solve(z, batch.y_target, batch.context, self.solver)
         update = self.step_size * result.update
-        if self.adjoint_mix:
+        mix = as_adjoint_mix(self.adjoint_mix)
+        if mix is not None:
             _, downhill, _ = physics.adjoint(z, batch.y_target, batch.context)
-            ratio = tf.math.divide_no_nan(batched.total_rms(update), batched.total_rms(downhill))
-            update += self.adjoint_mix * ratio * downhill
+            update += mix.added(update, downhill, batch.step)
         return StepReport(z, y, update, result.failed, result.num_steps)
 
     def direction(self, update):
@@ -266,7 +269,9 @@ class SIP(TrainingMethod):
     def get_config(self):
         config = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         solver = self.solver and keras.saving.serialize_keras_object(self.solver)
-        return {**config, "solver": solver}
+        mix = self.adjoint_mix
+        mix = mix if isinstance(mix, (int, float)) else keras.saving.serialize_keras_object(mix)
+        return {**config, "solver": solver, "adjoint_mix": mix}
 
     @classmethod
     def from_config(cls, config):
@@ -280,6 +285,8 @@ class SIP(TrainingMethod):
                 )
             )
         config = {name: value for name, value in config.items() if name not in SOLVER_OPTIONS}
+        if isinstance(config.get("adjoint_mix"), dict):
+            config["adjoint_mix"] = keras.saving.deserialize_keras_object(config["adjoint_mix"])
         solver = config.get("solver") and keras.saving.deserialize_keras_object(config["solver"])
         return cls(**{**config, "solver": solver})
 

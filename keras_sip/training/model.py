@@ -15,6 +15,7 @@ from keras_sip.training import methods, metrics, weight_problem
 from keras_sip.training.answering_model import AnsweringModel
 from keras_sip.training.batch_statistics import MeasuredStatistics
 from keras_sip.training.checks import RaiseOnFailure, check_distribution, check_fit
+from keras_sip.training.executions import Executions
 from keras_sip.training.network import updates_of
 from keras_sip.training.xla_trial import XlaTrial
 
@@ -50,6 +51,7 @@ class SIPModel(AnsweringModel):
         x_bijector: g of a positive or bounded x = g(u), a `tfp.bijectors.Bijector`: short for the simulator
             `Constrained(simulator, x_bijector)`. Data, answers and posteriors of the model are then those of u;
             `model.simulator.to_physical(u)` is x, `model.simulator.from_physical(x)` the label of an x.
+        precision: Of the network: None as it was built, else that of `with_precision`, whose copy is then `network`.
 
     Attributes:
         physics: The `ScaledPhysics` of simulator, x_scale and solver.
@@ -67,13 +69,14 @@ class SIPModel(AnsweringModel):
         x_scale: Any = None,
         input_scale: Any = None,
         x_bijector: Any = None,
+        precision: Literal["float32", "mixed_bfloat16", "auto"] | None = None,
         name: str | None = None,
         **kwargs: Any,
     ):
         method = methods.get(method)
         solver = method.solver if solver is None else solver
         units = {"x_scale": x_scale, "input_scale": input_scale, "x_bijector": x_bijector}
-        super().__init__(network, simulator, solver, **units, name=name, **kwargs)
+        super().__init__(network, simulator, solver, **units, precision=precision, name=name, **kwargs)
         self.method = method
         self.batch_reduction = check_choice("batch_reduction", batch_reduction, REDUCTIONS)
         self.method.check(self.physics)
@@ -126,6 +129,7 @@ class SIPModel(AnsweringModel):
         self.optimizer.build(self.trainable_variables)
         self.scaled_network.optimizer = self.optimizer
         self.physics.compile_alone(self._jit_compile_asked == "auto" and not (self.jit_compile or run_eagerly))
+        self._executions = Executions(self)
         self._evaluate_solver = evaluate_solver
         self._batch_statistics = check_choice("batch_statistics", batch_statistics, ("measured", "moving"))
 
@@ -156,7 +160,7 @@ class SIPModel(AnsweringModel):
         self._statistics = MeasuredStatistics.of_fit(self, data, callbacks) if measured else None
         trial = XlaTrial.of_fit(self, data) if self._jit_compile_asked == "auto" else None
         callbacks = [self._statistics, *callbacks, RaiseOnFailure.of_fit(self), trial]
-        with explaining_kernel_errors(self.simulator):
+        with explaining_kernel_errors(self.simulator), self._executions.of_fit(x, data, options) as data:
             return super().fit(data, callbacks=[each for each in callbacks if each is not None], **options)
 
     def evaluate(

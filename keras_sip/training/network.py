@@ -34,6 +34,10 @@ class ScaledNetwork:
         self.input_scale = _by_input(np.asarray, scale)
         self.optimizer: Any = None
 
+    def with_network(self, network: keras.Model) -> "ScaledNetwork":
+        """The same around another network."""
+        return ScaledNetwork(network, self.physics, self.input_scale)
+
     @property
     def trainable_variables(self) -> list:
         return self.network.trainable_variables

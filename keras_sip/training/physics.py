@@ -1,5 +1,6 @@
 """ScaledPhysics: simulator and solver as a network meets them, in units of x_scale, compiled where that pays."""
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,7 +53,7 @@ class ScaledPhysics:
         self.simulator = check_simulator_interface(simulator)
         self.scaled = Nondimensional(simulator, x_scale)
         self.solver = None if solver is None else checked_solver(solver, self.scaled)
-        self._compiles_alone = False
+        self._compiles_alone = self._inside = False
 
     @property
     def prefers_xla(self) -> bool | None:
@@ -179,6 +180,23 @@ class ScaledPhysics:
 
     def compiled(self, function: Callable, solver: InverseSolver | None = None) -> Callable:
         """`function` as a program of its own, where physics are compiled alone and `solver`, if it runs one, allows."""
-        if self._compiles_alone and (solver is None or solver.compiles_as_one):
-            return tf.function(function, jit_compile=True, autograph=False)
-        return function
+        if self._inside or not self._compiles_alone or not (solver is None or solver.compiles_as_one):
+            return function
+
+        def program(*arguments):
+            with self._one_program():
+                return function(*arguments)
+
+        return tf.function(program, jit_compile=True, autograph=False)
+
+    @contextlib.contextmanager
+    def _one_program(self):
+        """Nothing is compiled by itself in here.
+
+        A program within a program would be differentiated as a call, for which loops keep lists of no fixed size.
+        """
+        self._inside = True
+        try:
+            yield
+        finally:
+            self._inside = False

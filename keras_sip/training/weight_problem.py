@@ -46,7 +46,7 @@ class WeightProblem:
     """
 
     def __init__(self, physics: ScaledPhysics, network: ScaledNetwork, method: TrainingMethod, batch: Batch):
-        self._network, self._batch = network, batch
+        self._physics, self._network, self._batch = physics, network, batch
         self.variables = network.trainable_variables
         self._sizes = [variable.shape.num_elements() for variable in self.variables]
         self.weights = self.join(self.variables)
@@ -117,8 +117,14 @@ class WeightProblem:
         once.
         """
         z = tf.stop_gradient(self._z)
-        residual = self._of_sound_examples(self._residual, z)
-        of_physics = derivatives.jacobian(lambda z: self._of_sound_examples(self._residual, z), z)
+
+        def of_sound_examples(z):
+            return self._of_sound_examples(self._residual, z)
+
+        def linearized(z):
+            return of_sound_examples(z), derivatives.jacobian(of_sound_examples, z)
+
+        residual, of_physics = self._physics.compiled(linearized)(z)
         factor = tf.sqrt(self._weight(residual))
         of_physics *= batched.expand(factor, of_physics)
         with self._of_gradient:

@@ -230,3 +230,22 @@ def test_optimizers_of_sips_network_updates_approach_the_inverse_of_a_linear_pro
     y = np.random.default_rng(0).standard_normal((16, 2, 1)).astype("float32")
     model.fit(tf.data.Dataset.from_tensors(y).repeat(500), verbose=0)
     assert np.max(np.abs(dense.kernel.numpy() - laplacian)) < 0.2
+
+
+def test_the_jacobian_of_a_loop_in_time_is_the_same_where_physics_are_compiled():
+    """A program of its own that holds a loop, differentiated twice from outside: eagerly and by XLA."""
+    simulator = keras_sip.Oscillators(3, target="initial")
+    found = []
+    for compiled in (False, True):
+        model = keras_sip.SIPModel(keras_sip.MLP(4, 3, (2,), seed=0), simulator, None, "adjoint")
+        model.physics.compile_alone(compiled)
+        y, context = (simulator.sample(2, (1, 2))[name] for name in ("y", "context"))
+        batch = methods.Batch({"y": y, "context": context}, y, context, None, tf.fill([2], 0.5))
+
+        @tf.function(autograph=False)
+        def jacobian(model=model, batch=batch):
+            return WeightProblem(model.physics, model.scaled_network, model.method, batch).jacobian()
+
+        found.append(jacobian())
+    for ours, expected in zip(found[1], found[0], strict=True):
+        assert relative_error(ours, expected) < 1e-5
