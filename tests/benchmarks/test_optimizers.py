@@ -9,7 +9,6 @@ import pytest
 
 import optimizers
 from _timing import TABLE_WIDTH
-from eager import eagerly
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +16,7 @@ def finished(tmp_path_factory):
     """(what was printed, the numbers) of a run on 8 x 8 cells."""
     path = tmp_path_factory.mktemp("benchmark") / "new" / "optimizers.json"
     size = "--batch 2 --resolution 8 --levels 1 --repeats 2 --skip-memory --optimizers ada_hessian"
-    with contextlib.redirect_stdout(io.StringIO()) as printed, eagerly():
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         optimizers.main([*size.split(), "--output", str(path)])
     return printed.getvalue(), json.loads(path.read_text())
 
