@@ -1,5 +1,6 @@
 """Two logical CPUs, so that replicas can be tested on one machine; fixed seeds; programs that are compiled quickly."""
 
+import gc
 import hashlib
 import os
 import pathlib
@@ -54,6 +55,8 @@ _compile_quickly()
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from eager import eagerly  # noqa: E402
+
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
@@ -63,12 +66,22 @@ def pytest_collection_modifyitems(items):
     folder = pathlib.Path(__file__).parent
     rank = {folder / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(LONGEST)))
+    # Graphs are made of many small objects, among which little is garbage.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _fixed_seeds():
     # Once: each call has TensorFlow forget the functions it has compiled.
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(name="eagerly")
+def _eagerly():
+    with eagerly():
+        yield
 
 
 @pytest.fixture

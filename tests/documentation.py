@@ -39,6 +39,6 @@ def run(code, names=None, *, shorter=()):
     return names
 
 
-def run_page(page, *, shorter=()):
-    """Run all examples of a page, one after the other, with the names of those before."""
-    return run("\n".join(blocks(page)), shorter=shorter)
+def run_page(page, *, shorter=(), names=None, examples=slice(None)):
+    """Run the examples of a page, one after the other, with the names of those before."""
+    return run("\n".join(blocks(page)[examples]), names, shorter=shorter)

@@ -1,5 +1,7 @@
 """A tiny trained model in a folder like those that ship, for the tests of loading and of the command line."""
 
+import os
+
 import keras_sip
 from keras_sip.files import new_folder, write_atomically, write_checksums
 from keras_sip.serving import card
@@ -26,3 +28,9 @@ def write(path, model, version=None):
         write_atomically(folder / MANIFEST, text.encode())
         card.write_card(folder, "# Tiny\n", {"measured": {"x_error sip": 0.25}})
         write_checksums(folder)
+
+
+def talkative():
+    """An environment in which TensorFlow says what it can: without a GPU, and with oneDNN."""
+    kept = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    return kept | {"TF_ENABLE_ONEDNN_OPTS": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -14,6 +14,7 @@ from tiny import TINY
 
 import compare
 import keras_sip
+from eager import eagerly
 from experiments import figures
 from experiments.experiment import Variant, rate_of
 from experiments.options import parse_options
@@ -100,7 +101,7 @@ WORDS = "--methods sip wild --budget 1e-6 --search 1 --noise 0.05 0.2 --robustne
 def whole(tmp_path_factory):
     """(folder, exit code, printed): a budget that the second step uses up, and a method that diverges."""
     path = tmp_path_factory.mktemp("compared") / "run"
-    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()), eagerly():
         exit_code = compare.main_of(EXPERIMENT, [*WORDS, "--output", str(path)])
     return path, exit_code, printed.getvalue()
 

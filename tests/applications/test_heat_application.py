@@ -73,6 +73,7 @@ def test_hyperparameter_study_trains_every_rate_with_every_batch(tmp_path, monke
     assert (tmp_path / "hyperparameters.png").stat().st_size > 0
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_solver_study_starts_from_zero_and_lowers_the_error_in_y(tmp_path):
     words = ["--study", "solvers", "--steps", 3, "--inverses", 2, "--problems", 2, "--resolution", 8]
     code, printed = run(*words, "--output", tmp_path)

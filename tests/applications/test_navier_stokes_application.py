@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import keras_sip
 import navier_stokes
+from eager import eagerly
 from studies import fluid_reverse
 from studies.fluid_pictures import flow_animation, flow_figure, vorticity
 
@@ -68,7 +69,7 @@ def study(tmp_path_factory):
     """(printed, {table: its text}) of one study, with half as many cells and steps as in the paper."""
     path = tmp_path_factory.mktemp("reverse")
     words = "--study reverse --resolution 32 --steps 4 --examples 32 --chain-examples 2 --time-steps 4 8 --seeds 1"
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed, eagerly():
         # Those of the study take long to compile.
         patch.setattr(fluid_reverse, "BEHIND", {"  then one": keras_sip.GradientDescent(step_size=1e-6)})
         assert navier_stokes.run([*words.split(), "--output", str(path)]) == 0

@@ -10,6 +10,7 @@ import pytest
 import tensorboard_cost
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_fits_with_and_without_the_callback_are_compared(tmp_path):
     path = tmp_path / "new" / "cost.json"
     # Batch norm is measured on 512 examples in batches of this size: a larger one takes fewer of them.

@@ -10,6 +10,7 @@ import pytest
 import train_step
 from _problem import METHODS, SYSTEMS, Problem
 from _timing import TABLE_WIDTH
+from eager import eagerly
 
 MEASURED = ["supervised", "sip"]
 
@@ -20,7 +21,7 @@ def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("benchmark") / "new" / "train_step.json"
     # Batch norm is measured on 512 examples in batches of this size: a larger one takes fewer of them.
     size = "--batch 32 --resolution 8 --levels 1 --repeats 2 --fit-steps 1 --cg-steps 2 --skip-memory"
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
+    with contextlib.redirect_stdout(io.StringIO()) as printed, eagerly():
         train_step.main([*size.split(), "--methods", *MEASURED, "--output", str(path)])
     return printed.getvalue(), json.loads(path.read_text())
 

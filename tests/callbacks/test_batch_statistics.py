@@ -46,6 +46,7 @@ def test_statistics_are_those_of_all_batches_together():
     assert norm.momentum == 0.99
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_one_batch_makes_inference_what_training_is():
     model = make_model()
     model.fit(keras_sip.dataset(model.simulator, 16, seed=0), steps_per_epoch=5, verbose=0)
@@ -61,6 +62,7 @@ def test_one_batch_makes_inference_what_training_is():
     assert np.abs(before - training).max() > 0.1 * scale
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_training_is_the_same_to_the_last_bit():
     observation, _ = observations(16)
     results = []
@@ -73,6 +75,7 @@ def test_training_is_the_same_to_the_last_bit():
         np.testing.assert_array_equal(received, expected)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_fit_leaves_the_statistics_of_the_last_weights():
     observation, x = observations(16)
     statistics = BatchStatistics(observation, batch_size=8)
@@ -86,6 +89,7 @@ def test_fit_leaves_the_statistics_of_the_last_weights():
     assert np.isfinite(again["x_error"])
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_model_measures_by_itself_on_the_first_batches_of_its_training():
     model = make_model(batch_statistics="measured")
     data = keras_sip.dataset(model.simulator, 16, seed=0)
@@ -138,6 +142,7 @@ def test_a_network_without_batch_norm_is_left_as_it_is():
         np.testing.assert_array_equal(received, expected)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_observations_with_a_context():
     simulator = keras_sip.NavierStokes((16, 16), num_steps=2)
     network = keras_sip.UNet((16, 16, 2), 2, levels=1, filters=4)

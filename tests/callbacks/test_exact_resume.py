@@ -13,11 +13,14 @@ import pytest
 import resumed_run
 from resumed_run import everything, make_model, train
 
+from eager import eagerly
 from keras_sip.callbacks import ExactResume, WallTimeBudget
 from keras_sip.checkpoints import Checkpoints
 from keras_sip.files import DamagedFileError, OutputError
 
 KILLS = 3
+# Runs that are compared to the last bit are taken in one way, those of other processes as graphs.
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 def equal(one, other):
@@ -43,7 +46,8 @@ def processes():
 def finished(tmp_path_factory):
     """The folder of a run of 20 steps, its model and metrics."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    return folder, *train(folder, steps=20)
+    with eagerly():
+        return folder, *train(folder, steps=20)
 
 
 @pytest.fixture

@@ -9,10 +9,14 @@ import pytest
 from resumed_run import BATCH, SIMULATOR, everything, make_model
 
 import keras_sip
+from eager import eagerly
 from keras_sip.callbacks import ModelCard, NonFiniteGuard, ProgressBar
 from keras_sip.callbacks.follower import Follower
 from keras_sip.callbacks.non_finite_guard import NonFiniteError
 from keras_sip.callbacks.progress_bar import ProgressLine
+
+# What is compared to the last bit is taken in one way.
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 BAD_STEP, BAD_EXAMPLE = 7, 2
 
@@ -46,9 +50,10 @@ def fit(callbacks, model=None, data=None, steps=12, **options):
 def followed():
     """Notes of a plain run, those of the same run with metrics reset after each step, and its model."""
     plain, alone = Noted(), Noted()
-    fit([plain], steps=12)
     model = make_model()
-    fit([Reset(), alone], model, steps=12)
+    with eagerly():
+        fit([plain], steps=12)
+        fit([Reset(), alone], model, steps=12)
     return plain.notes, alone.notes, model
 
 

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
+from absl.testing import flagsaver
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.tools import saved_model_cli
 
@@ -163,8 +165,9 @@ def test_card_manifest_and_checksums_lie_beside(poisson):
 
 def test_saved_model_cli_lists_the_signatures(poisson, capsys):
     # TensorFlow's command, in this process: a process of its own would be a start of TensorFlow.
-    words = saved_model_cli.create_parser().parse_args(["show", "--dir", str(poisson.path), "--all"])
-    words.func(words)
+    with flagsaver.flagsaver():
+        flags.FLAGS(["saved_model_cli", "--dir", str(poisson.path), "--all"])
+        saved_model_cli.show()
     shown = capsys.readouterr().out
     for name in ("infer", "simulate", "refine"):
         assert f"signature_def['{name}']" in shown

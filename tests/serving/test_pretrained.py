@@ -216,8 +216,9 @@ def test_a_context_that_the_model_does_not_take_is_refused(models, files, observ
     assert "without a context.\nReceived marker" in capsys.readouterr().err
 
 
-def test_the_command_runs_as_a_module(models, files):
+def test_the_command_runs_as_a_module_and_says_nothing_of_tensorflows(models, files):
     words = [sys.executable, "-m", "keras_sip", "infer", "tiny", "--input", "y.npy", "--output", "x.npy"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**shipped.talkative(), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([*words, "--models", models[0]], cwd=files, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "x [70, 8, 8, 1] of 70 observations" in done.stdout
+    assert not done.stderr

@@ -84,6 +84,7 @@ class _log_input:
 # Small runs -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_sine_figure_searches_trains_and_draws_and_is_done_the_second_time(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sine_figure, "METHODS", ("adam", "sgd"))
     monkeypatch.setattr(sine_figure, "XIS", (1, 32))
@@ -123,6 +124,7 @@ def test_rate_with_the_smallest_error_over_both_systems_is_chosen():
     assert sine_figure.rate_rule("adam", 1.0)(4.0) == 1.0
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_options_study_writes_windows_of_each_variant(no_matplotlib, tmp_path):
     command = ["--study", "options", "--variants", "adam", "sip_adjoint", "--schedules", "decay"]
     words = ["--steps", "12", "--seeds", "0", "1", "--output", str(tmp_path / "run"), "--quiet"]
@@ -136,6 +138,7 @@ def test_options_study_writes_windows_of_each_variant(no_matplotlib, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_labels_from_random_starts_lie_on_many_branches(tmp_path):
     options = sine_two_stage.parse_options(["--output", str(tmp_path)])
     simulator = sine.keras_sip.RotatedSine(xi=options.xi, phi=options.phi)
@@ -151,6 +154,7 @@ def test_labels_from_random_starts_lie_on_many_branches(tmp_path):
     assert spread["random"] > 2 * spread["zero"]
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_exponential_figure_trains_and_draws(tmp_path, monkeypatch):
     panels = {"one": (("rescaled", False),), "two": (("sip_relu", True),)}
     monkeypatch.setattr(exponential_figure, "PANELS", panels)

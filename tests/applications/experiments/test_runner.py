@@ -73,6 +73,7 @@ def state(path):
     return [variable.numpy() for variable in [*model.variables, *model.optimizer.variables]]
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_interrupted_and_resumed_run_is_bit_identical(finished, training_only, tmp_path, monkeypatch, capsys):
     output = tmp_path / "run"
     command = ("--methods", "sip", "--seeds", 1, "--output", output)
@@ -103,6 +104,7 @@ def no_export(monkeypatch):
     monkeypatch.setattr(results, "_export", lambda *arguments: 0.0)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_resume_keeps_finished_runs_and_adds_methods(no_matplotlib, no_export, tmp_path, capsys):
     output = tmp_path / "run"
     assert run("--methods", "sip", "--steps", 1, "--output", output) == 0
@@ -141,6 +143,7 @@ def test_a_folder_that_cannot_be_written_is_refused_in_three_parts(capsys):
     assert "Expected to be able to write /proc/run" in error and "\nReceived " in error and "Make the folder" in error
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_full_disk_ends_the_run_with_a_message_and_loses_nothing(finished, training_only, tmp_path, capsys):
     output = tmp_path / "run"
     command = ("--methods", "sip", "--seeds", 1, "--output", output, "--quiet")
@@ -229,6 +232,7 @@ def test_resolution_that_the_network_cannot_take_is_refused_before_there_is_a_fo
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_method_that_fails_is_named_and_the_others_finish(no_matplotlib, tmp_path, caplog, request):
     def broken(options):
         raise ArithmeticError("the rate is imaginary")
