@@ -73,6 +73,7 @@ class SimulatorCase:
         self.simulator, self.num_examples, self.seed = simulator, num_examples, seed
         self._given = x, context
         self.compiled = functools.cache(self._compiled)
+        self.central_difference = functools.cache(self._central_difference)
 
     @functools.cached_property
     def examples(self):
@@ -110,6 +111,16 @@ class SimulatorCase:
     def linearized(self):
         """(y, v -> J v, w -> J^T w) at x."""
         return derivatives.linearize(self.forward, self.x)
+
+    @functools.cached_property
+    def eager(self):
+        """(P(x), J^T w) as TensorFlow computes them without a graph."""
+        return self.transposed(self.x, self.cotangent)
+
+    def _central_difference(self, step):
+        """(P(x + h v) - P(x - h v)) / 2 h for a step h, float64 `[B, n]`."""
+        ahead, behind = (self.forward(self.x + sign * step * self.direction) for sign in (1.0, -1.0))
+        return (examples.rows(ahead) - examples.rows(behind)) / (2 * step)
 
     @property
     def rounding(self):

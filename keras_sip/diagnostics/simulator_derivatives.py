@@ -61,7 +61,7 @@ def dot_test(case):
 
 
 def gradient(case):
-    transposed = case.transposed(case.x, case.cotangent)[1]
+    transposed = case.eager[1]
     if not examples.is_finite(transposed):
         return failed("J^T w is not finite at ordinary examples", GUARD)
     if not np.any(transposed):
@@ -79,7 +79,7 @@ def gradient_at_uniform(case):
 
 
 def batch(case):
-    whole = case.transposed(case.x, case.cotangent)
+    whole = case.eager
     function = case.compiled(jit_compile=False)
     single = zip(*(function(*case.arguments(slice(i, i + 1))) for i in range(len(case.x))), strict=True)
     error = max(examples.worst_error(np.concatenate(part), all_) for part, all_ in zip(single, whole, strict=True))
@@ -92,7 +92,7 @@ def nan_example(case):
     spoiled = case.x.numpy()
     spoiled[1].flat[0] = np.nan
     others = np.arange(len(spoiled)) != 1
-    good = case.transposed(case.x, case.cotangent)
+    good = case.eager
     try:
         bad = case.transposed(tf.constant(spoiled), case.cotangent)
     except Exception as error:  # whatever a user's simulator raises
@@ -152,13 +152,11 @@ def _gradient_at(case, x, place):
 
 def _best_difference(case, errors):
     """(error of the worst example, step that served it best), each example at the step that serves it best."""
-    tried = []
-    for step in STEPS[case.simulator.dtype]:
-        ahead, behind = (case.forward(case.x + sign * step * case.direction) for sign in (1.0, -1.0))
-        tried.append(errors((examples.rows(ahead) - examples.rows(behind)) / (2 * step)))
+    steps = STEPS[case.simulator.dtype]
+    tried = [errors(case.central_difference(step)) for step in steps]
     tried = np.nan_to_num(np.stack(tried), nan=np.inf)
     worst = np.argmax(np.min(tried, axis=0))
-    return np.min(tried[:, worst]), STEPS[case.simulator.dtype][np.argmin(tried[:, worst])]
+    return np.min(tried[:, worst]), steps[np.argmin(tried[:, worst])]
 
 
 def _agreement(case, product, error, step):
@@ -177,8 +175,7 @@ def _compiled_as_eager(case, *, jit_compile):
     if static != tuple(case.simulator.y_shape):
         return failed(f"compiled, y has the static shape {('batch', *static)}", STATIC)
     received = function(*case.arguments())
-    eager = case.transposed(case.x, case.cotangent)
-    error = max(examples.worst_error(a, b) for a, b in zip(received, eager, strict=True))
+    error = max(examples.worst_error(a, b) for a, b in zip(received, case.eager, strict=True))
     if not error <= 10 * case.rounding:
         return failed(
             f"y or J^T w differ from eager ones by {error:.2g}",
