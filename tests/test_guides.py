@@ -8,7 +8,12 @@ import keras_sip
 
 def test_tutorial_leads_to_error_bars_that_are_right_and_served(folder):
     names = documentation.run_page(
-        "docs/tutorial.md", shorter=[("steps_per_epoch=1000", "steps_per_epoch=100"), ("examples=500", "examples=100")]
+        "docs/tutorial.md",
+        shorter=[
+            ("steps_per_epoch=1000", "steps_per_epoch=100"),
+            ("examples=500", "examples=100"),
+            ("check_simulator(process)", "check_simulator(process, solver_steps=False)"),
+        ],
     )
     assert names["report"].passed and names["calibration"].passed
     # Of 2,000 central 95 % intervals of a sound posterior fewer than 90 % hold the truth once in a lifetime; x is
@@ -24,7 +29,11 @@ def test_tutorial_leads_to_error_bars_that_are_right_and_served(folder):
 
 def test_own_simulator_checks_diagnoses_trains_and_refines(folder):
     # Refinement starts well enough after a fifth of the training.
-    names = documentation.run_page("docs/own_simulator.md", shorter=[("steps_per_epoch=1000", "steps_per_epoch=200")])
+    shorter = [
+        ("steps_per_epoch=1000", "steps_per_epoch=200"),
+        ("check_simulator(simulator)", "check_simulator(simulator, solver_steps=False)"),
+    ]
+    names = documentation.run_page("docs/own_simulator.md", shorter=shorter)
     assert names["report"].passed
     assert isinstance(names["diagnosis"].solver, keras_sip.InverseSolver)
     # Noise-free intensities determine the position to the rounding of float32.

@@ -20,17 +20,32 @@ OPTIONS = argparse.Namespace(resolution=(8, 8), batch=2, seeds=[3])
 
 
 @pytest.fixture(scope="module")
-def program():
-    return export_step.programs(EXPERIMENT, "sip", OPTIONS)["step"]
+def made(tmp_path_factory):
+    """(folder, what was printed, {"solver" or "step": Program}) of the script."""
+    folder = tmp_path_factory.mktemp("exported")
+    kept = {}
+
+    def programs(*arguments):
+        kept.update(unpatched(*arguments))
+        return kept
+
+    unpatched = export_step.programs
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(export_step, "programs", programs)
+        export_step.main(f"tiny_application --seeds 3 --calls 2 --output {folder}".split())
+    return folder, printed.getvalue(), kept
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
+def program(made):
+    """The step that the script has written."""
+    return made[2]["step"]
+
+
+@pytest.fixture(scope="module")
+def exported(made):
     """(folder, what was printed) of the script."""
-    folder = tmp_path_factory.mktemp("exported")
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        export_step.main(f"tiny_application --seeds 3 --calls 2 --output {folder}".split())
-    return folder, printed.getvalue()
+    return made[:2]
 
 
 @pytest.fixture(scope="module")
