@@ -36,7 +36,7 @@ def test_a_shipped_model_is_whole_measured_and_loads(shipping, tmp_path, capsys)
     # The rate has fallen to zero at the last step.
     assert float(model.optimizer.learning_rate) == pytest.approx(0.0, abs=1e-12)
     card = (folder / "README.md").read_text()
-    assert "x_error adam" in card and 'load_pretrained("tiny")' in card and "6 steps, batch 64" in card
+    assert "x_error adam" in card and 'load_pretrained("tiny")' in card and "6 steps, batch 256" in card
     for picture in ("answers.png", "learning_curves.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
 

@@ -40,7 +40,7 @@ TINY = Experiment(
     },
     steps=12,
     # Batch norm is measured on 512 examples in batches of this size: a larger one takes fewer of them.
-    batch=64,
+    batch=256,
     resolution=(8, 8),
     batch_reduction="sum",
     evaluation_examples=8,

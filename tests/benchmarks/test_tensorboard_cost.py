@@ -14,7 +14,7 @@ import tensorboard_cost
 def test_fits_with_and_without_the_callback_are_compared(tmp_path):
     path = tmp_path / "new" / "cost.json"
     # Batch norm is measured on 512 examples in batches of this size: a larger one takes fewer of them.
-    size = "--steps 2 --batch 32 --resolution 8 --levels 1 --repeats 2 --clock processor --output"
+    size = "--steps 2 --batch 256 --resolution 8 --levels 1 --repeats 2 --clock processor --output"
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         tensorboard_cost.main([*size.split(), str(path)])
     numbers = json.loads(path.read_text())

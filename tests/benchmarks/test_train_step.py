@@ -20,7 +20,7 @@ def finished(tmp_path_factory):
     """(what was printed, the numbers) of a run on 8 x 8 cells."""
     path = tmp_path_factory.mktemp("benchmark") / "new" / "train_step.json"
     # Batch norm is measured on 512 examples in batches of this size: a larger one takes fewer of them.
-    size = "--batch 32 --resolution 8 --levels 1 --repeats 2 --fit-steps 1 --cg-steps 2 --skip-memory"
+    size = "--batch 256 --resolution 8 --levels 1 --repeats 2 --fit-steps 1 --cg-steps 2 --skip-memory"
     with contextlib.redirect_stdout(io.StringIO()) as printed, eagerly():
         train_step.main([*size.split(), "--methods", *MEASURED, "--output", str(path)])
     return printed.getvalue(), json.loads(path.read_text())
@@ -36,7 +36,7 @@ def test_tables_have_all_rows(finished):
 
 
 def test_ratios_are_those_of_the_medians(finished):
-    measured = finished[1]["batches"]["32"]
+    measured = finished[1]["batches"]["256"]
     assert list(measured["ratios"]) == list(measured["steps"]) == ["fit_made", "fit_stored", "graph", "xla"]
     for way, ratios in measured["ratios"].items():
         medians = {method: measured["steps"][way][method]["median"] for method in MEASURED}
@@ -45,7 +45,7 @@ def test_ratios_are_those_of_the_medians(finished):
 
 
 def test_each_part_is_measured_with_and_without_xla(finished):
-    for kinds in finished[1]["batches"]["32"]["parts"].values():
+    for kinds in finished[1]["batches"]["256"]["parts"].values():
         assert list(kinds) == ["graph", "xla"]
         assert all(len(kind["seconds"]) == 2 and min(kind["seconds"]) > 0 for kind in kinds.values())
 

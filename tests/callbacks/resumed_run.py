@@ -8,7 +8,7 @@ import numpy as np
 import keras_sip
 from keras_sip.callbacks import ExactResume
 
-STEPS, EVERY, BATCH = 240, 5, 32
+STEPS, EVERY, BATCH = 240, 5, 128
 SIMULATOR = keras_sip.Poisson((8, 8))
 
 

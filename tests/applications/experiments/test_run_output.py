@@ -32,7 +32,7 @@ def test_exit_code_and_description(finished):
     description = json.loads((finished.path / "run.json").read_text())
     assert finished.exit_code == 0
     assert description["failures"] == {}
-    assert description["arguments"]["batch"] == 64
+    assert description["arguments"]["batch"] == 256
     assert description["versions"]["keras"] == keras.__version__
     assert set(description["machine"]) == {"processor", "cores", "memory_gib"}
 

@@ -188,7 +188,7 @@ def test_a_second_process_is_refused_by_the_name_of_the_first(finished, capsys):
     ("arguments", "message"),
     [
         ((), "go on with that run with --resume"),
-        (("--resume", "--batch", 4), "batch=4 instead of 64"),
+        (("--resume", "--batch", 4), "batch=4 instead of 256"),
         (("--resume", "--resolution", 6), "resolution=[6, 6] instead of [8, 8]"),
     ],
 )
