@@ -58,12 +58,12 @@ def test_natural_gradient_solves_the_damped_problem_with_the_step_before():
 @pytest.mark.parametrize("name", ["HalfInverse", "NaturalGradient"])
 def test_steps_know_neither_the_unit_of_the_loss_nor_the_size_of_the_batch(name):
     optimizer = getattr(keras_sip, name)
-    expected = step_of(tiny.model(optimizer(0.3)))
-    lighter = tiny.model(optimizer(0.3))
+    expected = step_of(tiny.model(optimizer(0.3), run_eagerly=True))
+    lighter = tiny.model(optimizer(0.3), run_eagerly=True)
     np.testing.assert_allclose(
         step_of(lighter, sample_weight=np.full(len(Y), 1e-12)), expected, rtol=0, atol=1e-5 * np.max(np.abs(expected))
     )
-    twice = tiny.model(optimizer(0.3))
+    twice = tiny.model(optimizer(0.3), run_eagerly=True)
     before = tiny.weights(twice)
     twice.fit(np.concatenate([Y, Y]), batch_size=2 * len(Y), verbose=0)
     change = tiny.weights(twice) - before
@@ -82,7 +82,7 @@ def test_a_mean_square_of_sip_updates_is_followed_too():
 
 @pytest.mark.parametrize("name", ["HalfInverse", "NaturalGradient"])
 def test_weights_stay_where_every_example_has_failed(name):
-    model = tiny.model(getattr(keras_sip, name)(0.3))
+    model = tiny.model(getattr(keras_sip, name)(0.3), run_eagerly=True)
     before = tiny.weights(model)
     model.fit(Y, batch_size=len(Y), sample_weight=np.zeros(len(Y)), verbose=0)
     np.testing.assert_array_equal(tiny.weights(model), before)

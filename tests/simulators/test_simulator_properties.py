@@ -14,7 +14,7 @@ import keras_sip
 from keras_sip.ops import derivatives
 from keras_sip.solvers.problem import InverseProblem
 from numerics import central_difference, dense_jacobian, relative_error
-from problems import PROBLEMS, is_new, serves
+from problems import PAIRS, PROBLEMS, serves
 
 # Central differences: truncation h^2 and rounding eps / h, relative to values near 1.
 DIFFERENCES = {"float32": {"step": 1e-2, "tolerance": 1e-3}, "float64": {"step": 1e-5, "tolerance": 1e-8}}
@@ -84,8 +84,8 @@ def test_vjp_is_the_transpose_of_jvp(problem):
 
 def test_second_derivatives_are_the_central_difference_of_the_gradient(problem):
     """H v of 1/2 |r|^2: what Newton's methods are made of, also where they are tested on another field."""
-    solver = keras_sip.Newton()
-    if not serves(solver, problem) or is_new(solver, problem):
+    seen = any(isinstance(s, keras_sip.Newton) and p is problem for s, p in PAIRS)
+    if seen or not serves(keras_sip.Newton(), problem):
         pytest.skip("seen by Newton's method itself, or not differentiable twice")
     x, v, _ = directions(problem)
     y_target = problem.start_and_target()[1]

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 import keras_sip
 import problems
+from covering import kind
 from keras_sip import Status
 from problems import problem
 
@@ -26,8 +27,6 @@ def traced(solver, simulator, context=None, jit_compile=None):
     return refined
 
 
-# Dense Hessians take long to trace: they meet a few unknowns, the others a field where that is among theirs.
-ON_FEW_UNKNOWNS = (keras_sip.Newton, keras_sip.SaddleFreeNewton)
 # These take a number eagerly, which traces nothing. The others go on, or end, by differences that are all rounding, and
 # a graph rounds otherwise than eager execution does.
 EAGERLY = (
@@ -40,13 +39,14 @@ EAGERLY = (
 
 
 def of_its_kind(solver):
-    left_out = {"poisson_float32"} | (problems.LINEAR_FIELDS if isinstance(solver, ON_FEW_UNKNOWNS) else set())
-    return next(p for p in problems.PROBLEMS if problems.serves(solver, p) and p.name not in left_out)
+    """A field, where that is quick to trace, or else sensors with a context."""
+    quick = kind(solver) == "direct" or isinstance(solver, (keras_sip.GradientDescent, keras_sip.Chain))
+    return problem("poisson_1d" if quick else "masked_sensors")
 
 
-OF_EACH_KIND = [
-    (solver, of_its_kind(solver)) for solver in problems.SOLVERS if not isinstance(solver, keras_sip.ReverseSimulation)
-]
+# One of each class: the two kinds of BFGS are repeated by the same loop.
+SOLVERS = {type(solver): solver for solver in problems.SOLVERS if not isinstance(solver, keras_sip.ReverseSimulation)}
+OF_EACH_KIND = [(solver, of_its_kind(solver)) for solver in SOLVERS.values()]
 
 
 @pytest.mark.parametrize("solver, problem", OF_EACH_KIND, ids=[type(s).__name__ for s, _ in OF_EACH_KIND])
@@ -56,13 +56,15 @@ def test_steps_as_a_number_and_as_a_tensor_agree_for_every_solver(solver, proble
     start = problem.simulator.objective(problem.simulator.forward(x0, problem.context), y_target, problem.context)
     for steps in (0, 1, 3):
         tensor = refined(x0, y_target, tf.constant(steps))
+        assert np.all(tensor.objective <= start)
         eagerly = steps == 0 or isinstance(solver, EAGERLY)
+        if steps == 1 and not eagerly:
+            continue  # each number is a graph of its own
         refine = solver.refine if eagerly else tf.function(solver.refine, autograph=False)
         number = refine(problem.simulator, x0, y_target, problem.context, steps=steps)
         np.testing.assert_allclose(tensor.x, number.x, rtol=1e-8, atol=1e-10)
         np.testing.assert_array_equal(tensor.status, number.status)
         np.testing.assert_array_equal(tensor.num_steps, number.num_steps)
-        assert np.all(tensor.objective <= start)
         y = problem.simulator.forward(tensor.x, problem.context)
         np.testing.assert_allclose(tensor.y, y, rtol=1e-6, atol=1e-30)
         assert np.all((tensor.optimality >= 0) & (tensor.optimality <= 1) | (steps == 0) | np.isnan(tensor.optimality))
@@ -91,7 +93,7 @@ def test_one_program_under_xla_takes_as_many_steps_as_it_is_told():
     solver = keras_sip.LevenbergMarquardt()
     refined = traced(solver, SENSORS, SAMPLE["context"], jit_compile=True)
     x0 = tf.zeros_like(SAMPLE["x"])
-    for steps in (1, 6):
+    for steps in (1, 3):
         expected = solver.refine(SENSORS, x0, SAMPLE["y"], SAMPLE["context"], steps=steps)
         received = refined(x0, SAMPLE["y"], tf.constant(steps))
         np.testing.assert_allclose(received.x, expected.x, rtol=1e-8, atol=1e-10)

@@ -14,9 +14,9 @@ from problems import PAIR_IDS, PAIRS, SOLVERS, compiled_solve, problem, serves
 
 # Compilers reorder sums; conjugate gradients multiply the rounding by the condition number, which is below 100 here.
 ROUNDING = {"float32": 1e-4, "float64": 1e-8}
-# XLA takes seconds to compile each: every solver with a context where it takes one, on a field those that do without
-# matrices there, and one of each kind with FFTs.
-CONTEXT, FIELD = "masked_sensors", "poisson_float32"
+# XLA takes seconds to compile each: every solver with a context where it takes one; those without matrices, whose size
+# is that of the field, on one in float32, by FFTs where that has them.
+CONTEXT, FIELDS = "masked_sensors", ("motion_blur", "poisson_float32")
 WITHOUT_MATRICES = (
     keras_sip.AnalyticInverse,
     keras_sip.DampedSpectralInverse,
@@ -26,21 +26,19 @@ WITHOUT_MATRICES = (
     keras_sip.LevenbergMarquardt,
     keras_sip.Chain,
     keras_sip.MaximumAPosteriori,
+    keras_sip.ReverseSimulation,
 )
-WITH_FFT = {
-    (keras_sip.AnalyticInverse, "poisson_periodic"),
-    (keras_sip.GaussNewton, "poisson_periodic"),
-    (keras_sip.DampedSpectralInverse, "heat"),
-    (keras_sip.WienerInverse, "motion_blur"),
-    (keras_sip.ReverseSimulation, "navier_stokes"),
-}
-XLA_PAIRS = [
-    (solver, problem)
-    for solver, problem in PAIRS
-    if problem.name == CONTEXT
-    or (problem.name == FIELD and isinstance(solver, WITHOUT_MATRICES))
-    or (type(solver), problem.name) in WITH_FFT
-]
+
+
+def xla_problems(solver):
+    of_solver = {problem.name: problem for s, problem in PAIRS if s is solver}
+    names = [CONTEXT]
+    if isinstance(solver, WITHOUT_MATRICES):
+        names.append(next((name for name in FIELDS if name in of_solver), None))
+    return [of_solver[name] for name in names if name in of_solver] or list(of_solver.values())
+
+
+XLA_PAIRS = [(solver, problem) for solver in SOLVERS for problem in xla_problems(solver)]
 
 over_all_pairs = pytest.mark.parametrize("solver, problem", PAIRS, ids=PAIR_IDS)
 over_solvers = pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: type(solver).__name__)

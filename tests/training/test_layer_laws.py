@@ -65,6 +65,16 @@ SETTINGS = [
     Setting("float16_accumulation", policy="mixed_float16", accumulation=2, tolerance=2e-3),
     Setting("float16_replicas", policy="mixed_float16", replicas=True, tolerance=2e-3),
 ]
+PLAIN = [setting for setting in SETTINGS if setting.name in ("float32", "float16")]
+
+
+# Each policy in each case, whose numbers a policy may lose; what else Keras does, in one case each, turn by turn.
+CASES_AND_SETTINGS = [(case, setting) for case in CASES for setting in SETTINGS if setting in PLAIN] + [
+    (CASES[turn % len(CASES)], setting) for turn, setting in enumerate(s for s in SETTINGS if s not in PLAIN)
+]
+over_cases_and_settings = pytest.mark.parametrize(
+    "case, setting", CASES_AND_SETTINGS, ids=[f"{case.name}-{setting.name}" for case, setting in CASES_AND_SETTINGS]
+)
 
 
 def make_network(case, policy, dtype="float32"):
@@ -150,8 +160,7 @@ def compare(case, setting, build, *, labelled=False):
     return np.max(np.abs(received - expected)) / np.max(np.abs(expected))
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: s.name)
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+@over_cases_and_settings
 def test_layer_with_gradient_solver_equals_back_propagation(case, setting):
     solver = keras_sip.GradientDescent(step_size=case.step)
 
@@ -163,8 +172,7 @@ def test_layer_with_gradient_solver_equals_back_propagation(case, setting):
     assert difference < setting.tolerance
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: s.name)
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+@over_cases_and_settings
 def test_sip_model_with_gradient_solver_equals_back_propagation(case, setting):
     solver = keras_sip.GradientDescent(step_size=case.step)
     difference = compare(

@@ -191,12 +191,12 @@ def test_physics_compiled_apart_takes_the_same_steps():
     changes = []
     for simulator in (POISSON, Compiled((8, 8))):
         options = {"optimizer": keras.optimizers.SGD(1e-3), "compile_options": {"batch_statistics": "moving"}}
-        model = make_model(solver=keras_sip.GaussNewton(cg_steps=5), simulator=simulator, **options)
+        model = make_model(solver=keras_sip.GradientDescent(max_steps=2), simulator=simulator, **options)
         start = np.concatenate([np.ravel(w) for w in model.get_weights()])
         model.fit(batches(simulator=simulator), steps_per_epoch=2, verbose=0)
         changes.append(np.concatenate([np.ravel(w) for w in model.get_weights()]) - start)
-    # The condition number of J^T J, a thousand on 8 x 8 cells, times the rounding of float32, in each of five CG steps.
-    np.testing.assert_allclose(changes[0], changes[1], atol=5e-3 * np.max(np.abs(changes[0])))
+    # float32 knows the Laplacian's inverse to its condition number, 30 on 8 x 8 cells, and the weights to 1e-7 of 1.
+    np.testing.assert_allclose(changes[0], changes[1], atol=1e-4 * np.max(np.abs(changes[0])) + 1e-6)
 
 
 def test_a_saved_model_keeps_the_choice_of_compiling_and_not_what_this_machine_made_of_it(tmp_path):
@@ -239,7 +239,8 @@ def test_training_goes_on_bit_identically_after_saving_and_loading(tmp_path):
         warnings.simplefilter("error")
         # TensorFlow's own variables, under NumPy 2: nothing that a caller could mend.
         warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy keyword")
-        straight = make_model(keras_sip.SIP(updates_per_solve=2), solver=keras_sip.GaussNewton(cg_steps=5))
+        solver = keras_sip.GradientDescent(step_size=0.5, max_steps=2)
+        straight = make_model(keras_sip.SIP(updates_per_solve=2), solver=solver)
         straight.fit(batches(), steps_per_epoch=3, verbose=0)
         straight.save(tmp_path / "model.keras")
         resumed = keras.saving.load_model(tmp_path / "model.keras")

@@ -12,7 +12,7 @@ UNIT_OF_X = np.array([1e-3, 1.0, 1e3], "float32")
 MIX = np.random.default_rng(0).standard_normal((3, 12)).astype("float32")
 
 
-class Mixed(keras_sip.Simulator):
+class Unsampled(keras_sip.Simulator):
     """Three unknowns of sizes 1e-3, 1 and 1e3, in twelve mixtures that bend a little; y in any unit."""
 
     x_shape, y_shape = (3,), (12,)
@@ -26,6 +26,8 @@ class Mixed(keras_sip.Simulator):
         u = x / UNIT_OF_X
         return self.unit_of_y * ((u + 0.3 * tf.sin(2 * tf.roll(u, 1, 1))) @ MIX)
 
+
+class Mixed(Unsampled):
     def sample(self, batch_size, seed):
         x = UNIT_OF_X * (1 + tf.random.stateless_uniform((batch_size, 3), seed, -0.5, 0.5))
         return {"x": x, "y": self.forward(x)}
@@ -83,9 +85,10 @@ def test_losses_and_guards_hold_any_unit_of_y(unit):
 
 @pytest.mark.parametrize("unit", [1e-30, 1e30])
 def test_refined_answers_of_model_and_export_hold_any_unit_of_y(unit, tmp_path):
-    simulator = Mixed(unit)
-    y = keras_sip.evaluation_set(simulator, 4, seed=1)[0]
-    model = keras_sip.SIPModel(network(), simulator, keras_sip.GaussNewton())
+    # Without samples, of which a prior would be measured and exported too.
+    simulator = Unsampled(unit)
+    y = keras_sip.evaluation_set(Mixed(unit), 4, seed=1)[0]
+    model = keras_sip.SIPModel(network(), simulator, keras_sip.GaussNewton(), input_scale=unit)
     start = simulator.objective(simulator(model(y)) / unit, y / unit).numpy()
     model.export(tmp_path / "served")
     served = tf.saved_model.load(str(tmp_path / "served")).signatures["refine"](y=y, steps=tf.constant(8))
@@ -108,9 +111,9 @@ SOLVERS = [
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: type(solver).__name__)
 def test_model_and_export_refine_alike_and_never_for_the_worse(solver, tmp_path):
-    simulator = Mixed()
-    y = keras_sip.evaluation_set(simulator, 4, seed=2)[0]
-    model = keras_sip.SIPModel(network(), simulator, solver)
+    simulator = Unsampled()
+    y = keras_sip.evaluation_set(Mixed(), 4, seed=2)[0]
+    model = keras_sip.SIPModel(network(), simulator, solver, input_scale=1.0)
     answer = model(y)
     start = simulator.objective(simulator(answer), y).numpy()
     model.export(tmp_path / "served")
