@@ -83,7 +83,8 @@ def _vectorised(along, directions, dtype):
         products = tf.map_fn(together, tf.constant(padded, dtype))
     except (ValueError, NotImplementedError):
         return None
-    return tf.reshape(products, [chunks * chunk, *products.shape[2:]])[:count]
+    # The number of examples may be unknown.
+    return tf.reshape(products, [chunks * chunk, -1, *products.shape[3:]])[:count]
 
 
 def repeated_problem(problem, count):

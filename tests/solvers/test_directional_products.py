@@ -30,11 +30,15 @@ class Sorted(keras_sip.Simulator):
 
 
 def products(simulator, x, y, directions):
-    def both(x):
+    # As exports trace it: for any number of examples.
+    any_number = [tf.TensorSpec([None, *each.shape[1:]], each.dtype) for each in (x, y)]
+
+    @tf.function(autograph=False, input_signature=any_number)
+    def both(x, y):
         problem = InverseProblem(simulator, y)
         return directional_products.directional_products(problem, x, directions)
 
-    return tf.function(both, autograph=False)(x)
+    return both(x, y)
 
 
 @pytest.mark.parametrize("limits", [(64, 1024), (1000, 1024), (0, 0)], ids=["vectorised", "repeated", "in turn"])
