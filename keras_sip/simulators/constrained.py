@@ -56,12 +56,14 @@ class Constrained(SimulatorWrapper):
 
     def to_physical(self, u: Any) -> tf.Tensor:
         """x = g(u)."""
-        return self.bijector.forward(tf.convert_to_tensor(u, self.dtype))
+        # Of a copy, here and below: bijectors remember what they made of a tensor, and tapes that began since have not
+        # seen it.
+        return self.bijector.forward(tf.identity(tf.convert_to_tensor(u, self.dtype)))
 
     def from_physical(self, x: Any) -> tf.Tensor:
         """u with g(u) = x; `ValueError` for x that g does not reach, where x is numbers and not a part of a graph."""
         x = tf.convert_to_tensor(x, self.dtype)
-        u = self.bijector.inverse(x)
+        u = self._unconstrained(x)
         if tf.executing_eagerly():
             self._check_range(x, u)
         return u
@@ -70,14 +72,14 @@ class Constrained(SimulatorWrapper):
         return self.physical.forward(self.to_physical(x), context)
 
     def inverse(self, y_target: tf.Tensor, x_near: tf.Tensor, context: Context = None) -> tf.Tensor:
-        return self.bijector.inverse(self.physical.inverse(y_target, self.to_physical(x_near), context))
+        return self._unconstrained(self.physical.inverse(y_target, self.to_physical(x_near), context))
 
     def sample(self, batch_size: int, seed: Any) -> dict[str, Any]:
         sample = self.physical.sample(batch_size, seed)
         return {**sample, "x": self.from_physical(sample["x"])}
 
     def project(self, x: tf.Tensor, observation: Any) -> tf.Tensor:
-        return self.bijector.inverse(self.physical.project(self.to_physical(x), observation))
+        return self._unconstrained(self.physical.project(self.to_physical(x), observation))
 
     def distance(self, x: tf.Tensor, x_ref: tf.Tensor) -> tf.Tensor:
         return self.physical.distance(self.to_physical(x), self.to_physical(x_ref))
@@ -95,6 +97,9 @@ class Constrained(SimulatorWrapper):
 
     def __repr__(self) -> str:
         return f"Constrained({self.physical!r}, {type(self.bijector).__name__})"
+
+    def _unconstrained(self, x):
+        return self.bijector.inverse(tf.identity(x))
 
     def _checked_bijector(self, bijector):
         if not isinstance(bijector, tfp.bijectors.Bijector):
@@ -124,8 +129,7 @@ class Constrained(SimulatorWrapper):
         return bijector
 
     def _check_range(self, x, u):
-        # A copy: bijectors remember what they made of a tensor.
-        again = self.bijector.forward(tf.identity(u)).numpy()
+        again = self.to_physical(u).numpy()
         tolerance = np.sqrt(np.finfo(self.dtype).eps) * np.max(np.abs(x), initial=0.0)
         missed = ~(np.isfinite(u) & (np.abs(again - x) <= tolerance))
         if np.any(missed):
