@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import logging
 import os
 import re
 import sys
@@ -34,6 +35,8 @@ def import_tensorflow() -> None:
     with _held_stderr():
         # The devices too, which are looked for when they are first asked for.
         importlib.import_module("tensorflow").config.list_physical_devices()
+    # Said of every custom gradient in an export that is loaded, hundreds of times; exports hold inference alone.
+    logging.getLogger("absl").addFilter(lambda record: "unsaved custom gradients" not in record.getMessage())
 
 
 def _is_asked_for():

@@ -1,5 +1,6 @@
 """Programs of ours start without TensorFlow's messages; what is none of them is shown."""
 
+import logging
 import os
 import pathlib
 import subprocess
@@ -47,3 +48,14 @@ def test_the_shell_says_all_where_it_is_asked():
     ended = subprocess.run(words, cwd=ROOT, env=talkative(), capture_output=True, text=True, check=True)
     assert "poisson" in ended.stdout
     assert ended.stderr
+
+
+def test_only_what_is_said_of_gradients_in_exports_is_left_out_of_warnings(monkeypatch, caplog):
+    logger = logging.getLogger("absl")
+    monkeypatch.setattr(logger, "filters", [])
+    monkeypatch.setattr(_quiet, "_is_asked_for", lambda: True)
+    _quiet.import_tensorflow()
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        logger.warning("Importing a function (f) with ops with unsaved custom gradients.")
+        logger.warning("the disk is full")
+    assert caplog.messages == ["the disk is full"]
