@@ -23,11 +23,11 @@ from experiments.startup import keras_sip
 
 import keras
 
-from experiments.baselines import adam, automatic, generic
-from experiments.experiment import Experiment, adjoint, sip, supervised
+from experiments.baselines import gauss_newton, without_inverse
+from experiments.experiment import Experiment
 from experiments.refined import add_refine_option, refining
 from experiments.runner import main_or_study
-from keras_sip import GaussNewton, MaximumAPosteriori
+from keras_sip import MaximumAPosteriori
 from keras_sip.comparison.networks import flat_mlp
 from studies import waveform_inversion
 
@@ -71,18 +71,7 @@ def add_plane_options(parser: argparse.ArgumentParser) -> None:
     waveform_inversion.add_options(parser)
 
 
-VARIANTS = {
-    "sip": automatic(adam),
-    "sip_generic": generic(adam),
-    "adjoint": adjoint("Back-propagation", "back-propagation through all time steps, Adam", adam),
-    "supervised": supervised(adam),
-    "gauss_newton": sip(
-        "SIP, Gauss-Newton",
-        "scale-invariant updates of few conjugate-gradient steps, without a prior",
-        lambda options: GaussNewton(cg_steps=options.cg_steps, cg_tolerance=0.0),
-        adam,
-    ),
-}
+VARIANTS = {**without_inverse(through="all time steps"), "gauss_newton": gauss_newton()}
 
 EXPERIMENT = Experiment(
     name="acoustic_wave",

@@ -18,11 +18,11 @@ import sys
 
 from experiments.startup import keras_sip
 
-from experiments.baselines import adam, automatic, generic
-from experiments.experiment import Experiment, adjoint, sip, supervised
+from experiments.baselines import gauss_newton, without_inverse
+from experiments.experiment import Experiment
 from experiments.refined import add_refine_option, refining
 from experiments.runner import main
-from keras_sip import GaussNewton, MaximumAPosteriori
+from keras_sip import MaximumAPosteriori
 from keras_sip.comparison.networks import default_network
 
 
@@ -38,18 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_refine_option(parser)
 
 
-VARIANTS = {
-    "sip": automatic(adam),
-    "sip_generic": generic(adam),
-    "adjoint": adjoint("Back-propagation", "back-propagation through the flow, Adam", adam),
-    "supervised": supervised(adam),
-    "gauss_newton": sip(
-        "SIP, Gauss-Newton",
-        "scale-invariant updates of few conjugate-gradient steps, without a prior",
-        lambda options: GaussNewton(cg_steps=options.cg_steps, cg_tolerance=0.0),
-        adam,
-    ),
-}
+VARIANTS = {**without_inverse(through="the flow"), "gauss_newton": gauss_newton()}
 
 EXPERIMENT = Experiment(
     name="darcy_flow",

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 
 from experiments.startup import keras_sip
 
-from experiments.baselines import adam, automatic, generic
-from experiments.experiment import Experiment, adjoint, sip, supervised
+from experiments.baselines import levenberg_marquardt, without_inverse
+from experiments.experiment import Experiment
 from experiments.refined import add_refine_option, refining
 from experiments.runner import main_or_study
-from keras_sip import LevenbergMarquardt, MaximumAPosteriori
+from keras_sip import MaximumAPosteriori
 from keras_sip.comparison.networks import flat_mlp
 from studies import lorenz_windows
 
@@ -41,15 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_refine_option(parser, 10)
 
 
-VARIANTS = {
-    "sip": automatic(adam),
-    "sip_generic": generic(adam),
-    "adjoint": adjoint("Back-propagation", "back-propagation through all time steps, Adam", adam),
-    "supervised": supervised(adam),
-    "levenberg_marquardt": sip(
-        "SIP, Lev.-Marquardt", "scale-invariant updates without a prior", LevenbergMarquardt(), adam
-    ),
-}
+VARIANTS = {**without_inverse(through="all time steps"), "levenberg_marquardt": levenberg_marquardt()}
 
 EXPERIMENT = Experiment(
     name="lorenz",

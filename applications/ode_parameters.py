@@ -22,12 +22,12 @@ from experiments.startup import keras_sip
 import numpy as np
 import tensorflow_probability as tfp
 
-from experiments.baselines import adam, automatic, generic
-from experiments.experiment import Experiment, adjoint, sip, supervised
+from experiments.baselines import levenberg_marquardt, without_inverse
+from experiments.experiment import Experiment
 from experiments.networks import of_standardised_input, starting_at
 from experiments.refined import add_refine_option, refining
 from experiments.runner import main
-from keras_sip import LevenbergMarquardt, MaximumAPosteriori
+from keras_sip import MaximumAPosteriori
 from keras_sip.comparison.networks import flat_mlp
 
 
@@ -54,15 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_refine_option(parser)
 
 
-VARIANTS = {
-    "sip": automatic(adam),
-    "sip_generic": generic(adam),
-    "adjoint": adjoint("Back-propagation", "back-propagation through all time steps, Adam", adam),
-    "supervised": supervised(adam),
-    "levenberg_marquardt": sip(
-        "SIP, Lev.-Marquardt", "scale-invariant updates without a prior", LevenbergMarquardt(), adam
-    ),
-}
+VARIANTS = {**without_inverse(through="all time steps"), "levenberg_marquardt": levenberg_marquardt()}
 
 EXPERIMENT = Experiment(
     name="ode_parameters",

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 from experiments.startup import keras_sip
 
-from experiments.baselines import adam, automatic, generic
-from experiments.experiment import Experiment, adjoint, sip, supervised
+from experiments.baselines import levenberg_marquardt, without_inverse
+from experiments.experiment import Experiment
 from experiments.networks import starting_at
 from experiments.refined import add_refine_option, refining
 from experiments.runner import main_or_study
@@ -36,15 +36,7 @@ def network(simulator, seed):
     return starting_at(keras_sip.MLP(simulator.y_shape[0], 2, (128, 128, 64), seed=seed))
 
 
-VARIANTS = {
-    "sip": automatic(adam),
-    "sip_generic": generic(adam),
-    "adjoint": adjoint("Back-propagation", "back-propagation through the signal, Adam", adam),
-    "supervised": supervised(adam),
-    "levenberg_marquardt": sip(
-        "SIP, Lev.-Marquardt", "scale-invariant updates without a prior", LevenbergMarquardt(), adam
-    ),
-}
+VARIANTS = {**without_inverse(through="the signal"), "levenberg_marquardt": levenberg_marquardt()}
 
 EXPERIMENT = Experiment(
     name="wave_packet",

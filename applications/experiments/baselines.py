@@ -51,6 +51,36 @@ def baselines(*, through: str, sgd_rate: float, adahessian_rate: float, fno_rate
     }
 
 
+def without_inverse(*, through: str) -> dict[str, Variant]:
+    """{name: Variant} for a system whose inverse nobody knows: SIP by what the package can find, and its rivals.
+
+    Args:
+        through: What is differentiated, in words.
+    """
+    return {
+        "sip": automatic(adam),
+        "sip_generic": generic(adam),
+        "adjoint": adjoint("Back-propagation", f"back-propagation through {through}, Adam", adam),
+        "supervised": supervised(adam),
+    }
+
+
+def levenberg_marquardt() -> Variant:
+    """SIP with Levenberg-Marquardt, which is given no prior."""
+    about = "scale-invariant updates without a prior"
+    return sip("SIP, Lev.-Marquardt", about, keras_sip.LevenbergMarquardt(), adam)
+
+
+def gauss_newton() -> Variant:
+    """SIP with Gauss-Newton steps of `--cg-steps` conjugate-gradient steps, without a prior."""
+    return sip(
+        "SIP, Gauss-Newton",
+        "scale-invariant updates of few conjugate-gradient steps, without a prior",
+        lambda options: keras_sip.GaussNewton(cg_steps=options.cg_steps, cg_tolerance=0.0),
+        adam,
+    )
+
+
 def generic(optimizer: Callable) -> Variant:
     """SIP with a solver that is given `forward` and examples of x alone: no inverse, reverse form or spectral basis."""
     about = "the same, given samples of x alone: maximum a posteriori, prior measured"

@@ -50,14 +50,15 @@ def test_unknown_is_unconstrained_and_everything_physical_stays():
     np.testing.assert_allclose(simulator.x_scale, np.sqrt(np.mean(u**2, axis=0)), rtol=1e-12)
 
 
-def test_a_number_that_was_simulated_before_has_a_gradient():
-    # Bijectors remember what they made of a tensor.
+def test_a_number_that_was_mapped_before_has_a_gradient():
+    # Bijectors remember what they made of a tensor, while that is kept.
     simulator, u = keras_sip.Constrained(Rates(), BOUNDED), tf.constant([[0.3, -0.4]], tf.float64)
-    simulator(u)
+    x = simulator.to_physical(u)
     with tf.GradientTape() as tape:
         tape.watch(u)
         y = tf.reduce_sum(simulator(u))
     rate = 4.0 / (1.0 + np.exp(-u.numpy()))
+    np.testing.assert_allclose(x, rate, rtol=1e-12)
     slope = np.array([1.0, 2.0]) * -np.sum([t * np.exp(-rate * t) for t in (0.2, 0.5, 1.0)], axis=0)
     np.testing.assert_allclose(tape.gradient(y, u), slope * rate * (1.0 - rate / 4.0), rtol=1e-12)
 
